@@ -1,0 +1,1 @@
+"""Latency predictors: what a network costs on a device."""

@@ -1,0 +1,282 @@
+"""The experiment file: one YAML that says what is searched, on what data, for which devices, and how.
+
+A config holds choices, not code. Unknown keys are refused and all errors are reported at once (`typed_yaml.parse`).
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from nas.errors import InputError
+from nas.objectives import Constraint, Objective
+from search_spaces.space import SearchSpace, load_space
+from search_spaces.typed_yaml import FileModel, parse, read_yaml
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class SpaceConfig(FileModel):
+    """Which space; ``space: tiny`` is short for ``space: {name: tiny}``.
+
+    Attributes:
+        name: a shipped space or a path to a YAML file.
+        resolution: replaces the space's choices of input resolution, in pixels.
+    """
+
+    name: str
+    resolution: list[Annotated[int, Field(ge=4, le=1024)]] | None = Field(default=None, min_length=1)
+
+    @field_validator("name")
+    @classmethod
+    def _must_load(cls, name: str) -> str:
+        load_space(name)
+        return name
+
+    def load(self) -> SearchSpace:
+        """Returns the space, its resolutions replaced where the experiment says so."""
+        space = load_space(self.name)
+        if self.resolution is None:
+            return space
+        return SearchSpace(space.table.model_copy(update={"resolution": tuple(self.resolution)}))
+
+
+class DataConfig(FileModel):
+    """Which images; ``data: digits`` is short for ``data: {name: digits}``.
+
+    Attributes:
+        name: ``digits`` (embedded), ``idx`` (MNIST-style files), ``parquet`` (image bytes and label) or ``folder``
+            (one folder per class).
+        path: folder of the files; not for digits.
+        validation_fraction: share of the training images kept for selection.
+        test_fraction: share kept for the final test where the data has no test split of its own.
+        max_images: use only the first N training images (after shuffling), for trials; null for all.
+        seed: of the splits.
+    """
+
+    name: Literal["digits", "idx", "parquet", "folder"] = "digits"
+    path: Path | None = None
+    validation_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
+    max_images: Count | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _path_where_needed(self) -> "DataConfig":
+        if (self.path is None) != (self.name == "digits"):
+            raise ValueError("path is required for idx, parquet and folder, and digits has none")
+        return self
+
+
+class SupernetConfig(FileModel):
+    """How accuracy is found: a weight-sharing supernet trained once (`accuracy:` in the file).
+
+    Attributes:
+        method: only ``supernet`` so far.
+        epochs: passes over the training split.
+        batch_size: images a step.
+        learning_rate: peak, of AdamW under a cosine schedule with warm-up.
+        weight_decay: of AdamW.
+        warmup_fraction: share of the steps with rising learning rate.
+        label_smoothing: of the largest subnet's loss.
+        random_subnets: subnets sampled a step beside the largest and the smallest (sandwich rule).
+        augment: random shifts and, where the data allows it, flips.
+        calibration_images: training images whose statistics batch norm uses in an evaluated subnet.
+        checkpoint_seconds: at most this much training is lost when the process is killed.
+    """
+
+    method: Literal["supernet"] = "supernet"
+    epochs: Count = 30
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    random_subnets: Annotated[int, Field(ge=0)] = 2
+    augment: bool = True
+    calibration_images: Count = 512
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 20.0
+
+
+class DeviceConfig(FileModel):
+    """A device to search for.
+
+    Attributes:
+        device: ``local/onnxruntime`` or ``local/litert``.
+        precision: of the measured file.
+        threads: of the runtime, pinned.
+    """
+
+    device: Literal["local/onnxruntime", "local/litert"]
+    precision: Literal["fp32", "int8"] = "fp32"
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+class LatencyConfig(FileModel):
+    """How many networks are measured to fit a device's predictor, and how carefully."""
+
+    count: Annotated[int, Field(ge=10)] = 48
+    preset: Literal["quick", "standard"] = "quick"
+
+
+class SearchConfig(FileModel):
+    """The search.
+
+    Attributes:
+        sampler: ``nsga2``, ``tpe`` (multivariate) or ``random``.
+        budget: distinct architectures to evaluate.
+        population: of NSGA-II.
+    """
+
+    sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
+    budget: Count = 120
+    population: Annotated[int, Field(ge=4)] = 24
+
+
+class RayConfig(FileModel):
+    """How evaluations are distributed.
+
+    Attributes:
+        executor: ``serial`` (in this process; same seed, same candidates) or ``ray`` (a pool of actors).
+        address: ``local`` starts a private Ray on this machine; else a running cluster's address.
+        workers: actors.
+        cpus_per_worker: CPU cores reserved for, and threads used by, an actor.
+        gpus_per_worker: share of a GPU reserved for an actor; fractions put several on one GPU.
+    """
+
+    executor: Literal["serial", "ray"] = "ray"
+    address: str = "local"
+    workers: Count = 2
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+
+
+class FinishConfig(FileModel):
+    """The finishing stage.
+
+    Attributes:
+        models: how many points of the front are finished when none is named.
+        epochs: of fine-tuning with distillation from the largest subnet.
+        learning_rate: peak.
+        temperature: of distillation (Hinton et al., arXiv:1503.02531).
+        distillation_weight: share of the loss that comes from the teacher.
+        calibration_images: training images that set INT8 ranges.
+        max_int8_accuracy_drop: an INT8 file that loses more test accuracy than this, as a fraction, is refused.
+    """
+
+    models: Count = 3
+    epochs: Count = 30
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    distillation_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    calibration_images: Count = 256
+    max_int8_accuracy_drop: Annotated[float, Field(ge=0, lt=1)] = 0.02
+
+
+class ExperimentConfig(FileModel):
+    """A whole experiment file.
+
+    Attributes:
+        format: version of this file format.
+        name: of the run; its directory is ``runs_dir/name``.
+        runs_dir: where run directories are made.
+        seed: of everything random.
+    """
+
+    format: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    runs_dir: Path = Path("runs")
+    space: SpaceConfig
+    data: DataConfig = DataConfig()
+    accuracy: SupernetConfig = SupernetConfig()
+    devices: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], DeviceConfig], Field(min_length=1)]
+    latency: LatencyConfig = LatencyConfig()
+    objectives: Annotated[tuple[str, ...], Field(min_length=2)]
+    constraints: tuple[str, ...] = ()
+    search: SearchConfig = SearchConfig()
+    ray: RayConfig = RayConfig()
+    finish: FinishConfig = FinishConfig()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("space", "data", mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("objectives")
+    @classmethod
+    def _objectives_parse(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        parsed = tuple(Objective.parse(name).name for name in names)
+        if len(set(parsed)) != len(parsed):
+            raise ValueError("objectives must differ from each other")
+        if "accuracy" not in parsed:
+            raise ValueError("accuracy must be among the objectives")
+        return parsed
+
+    @field_validator("constraints")
+    @classmethod
+    def _constraints_parse(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(Constraint.parse(text).text for text in texts)
+
+    @model_validator(mode="after")
+    def _devices_exist(self) -> "ExperimentConfig":
+        for objective in (*self.parsed_objectives, *(constraint.objective for constraint in self.parsed_constraints)):
+            if objective.device and objective.device not in self.devices:
+                raise ValueError(f"{objective.name} names a device that `devices` does not list: {list(self.devices)}")
+        return self
+
+    @property
+    def parsed_objectives(self) -> tuple[Objective, ...]:
+        """The objectives as values."""
+        return tuple(map(Objective.parse, self.objectives))
+
+    @property
+    def parsed_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints as values."""
+        return tuple(map(Constraint.parse, self.constraints))
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the run's files go."""
+        return self.runs_dir / self.name
+
+    def to_yaml(self) -> str:
+        """Returns the resolved file, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig:
+    """Returns the experiment of a file with ``key.path=value`` overrides applied.
+
+    Args:
+        path: the YAML file.
+        overrides: each replaces one field; the value is read as YAML.
+
+    Raises:
+        InputError: the file or an override breaks a rule; every broken rule is named.
+    """
+    data = read_yaml(path)
+    for override in overrides:
+        _override(data, override)
+    return parse(ExperimentConfig, data, str(path))
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise InputError(f"an override is key.path=value, got {override!r}")
+    *parents, last = dotted.split(".")
+    place: Any = data
+    for parent in parents:
+        short = place.get(parent) if isinstance(place, dict) else None
+        if isinstance(place, dict) and (short is None or isinstance(short, str)):
+            place[parent] = {"name": short} if short else {}
+        if not isinstance(place, dict) or not isinstance(place[parent], dict):
+            raise InputError(f"override {override!r}: {parent!r} is not a group of keys")
+        place = place[parent]
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"override {override!r}: the value is not valid YAML") from None

@@ -1,0 +1,112 @@
+"""From an architecture to its layers."""
+
+from search_spaces.architecture import Architecture
+from search_spaces.layer import IMAGE, Activation, LayerSpec, check_chain, conv_output_size
+from search_spaces.stage_table import Stage, StageTable, make_divisible
+
+
+class _Builder:
+    """Appends layers, each reading the one before it."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        self.layers: list[LayerSpec] = []
+        self.last, self.channels, self.size = IMAGE, channels, size
+
+    def _append(self, layer: LayerSpec) -> None:
+        self.layers.append(layer)
+        self.last, self.channels, self.size = layer.name, layer.out_channels, layer.out_size
+
+    def conv(self, name: str, channels: int, kernel: int, stride: int, activation: Activation, groups: int = 1) -> None:
+        out_size = conv_output_size(self.size, kernel, stride)
+        self._append(
+            LayerSpec(
+                name, "conv", (self.last,), self.channels, channels, self.size, out_size,
+                kernel=kernel, stride=stride, groups=groups, activation=activation, batch_norm=True,
+            )
+        )  # fmt: skip
+
+    def squeeze_excite(self, name: str, squeeze_channels: int, gate: Activation) -> None:
+        self._append(
+            LayerSpec(
+                name, "squeeze_excite", (self.last,), self.channels, self.channels, self.size, self.size,
+                activation=gate, squeeze_channels=squeeze_channels,
+            )
+        )  # fmt: skip
+
+    def add(self, name: str, other: str) -> None:
+        self._append(LayerSpec(name, "add", (self.last, other), self.channels, self.channels, self.size, self.size))
+
+    def global_pool(self, name: str) -> None:
+        self._append(LayerSpec(name, "global_pool", (self.last,), self.channels, self.channels, self.size, 1))
+
+    def linear(self, name: str, features: int, activation: Activation) -> None:
+        self._append(LayerSpec(name, "linear", (self.last,), self.channels, features, 1, 1, activation=activation))
+
+
+def build_layers(table: StageTable, architecture: Architecture) -> tuple[LayerSpec, ...]:
+    """Returns the layers of an architecture in execution order.
+
+    Args:
+        table: the space's stage table.
+        architecture: a canonical architecture of that space.
+    """
+    get = architecture.get
+    width = float(get("width", table.width[0]))
+    build = _Builder(table.image_channels, int(get("resolution", table.resolution[0])))
+    stem = table.stem
+    stem_channels = table.scaled(int(get("stem.channels", stem.channels[0])), width)
+    build.conv("stem", stem_channels, stem.kernel, stem.stride, stem.activation)
+    for number, stage in enumerate(table.stages, start=1):
+        channels = table.scaled(int(get(f"stage{number}.channels", stage.channels[0])), width)
+        for block in range(1, int(get(f"stage{number}.depth", stage.depth[0])) + 1):
+            _block(build, table, stage, architecture, number, block, channels)
+    head = table.head
+    if head.conv:
+        # As MobileNetV2 does, a width below 1 does not narrow the last convolution.
+        build.conv("head_conv", table.scaled(head.conv, max(1.0, width)), 1, 1, head.activation)
+    build.global_pool("pool")
+    if head.hidden:
+        build.linear("head_hidden", head.hidden, head.activation)
+    build.linear("classifier", table.classes, "none")
+    check_chain(build.layers)
+    return tuple(build.layers)
+
+
+def _block(
+    build: _Builder,
+    table: StageTable,
+    stage: Stage,
+    architecture: Architecture,
+    number: int,
+    block: int,
+    channels: int,
+) -> None:
+    get = architecture.get
+    shared, own = f"stage{number}", f"stage{number}.block{block}" if stage.share == "block" else f"stage{number}"
+    kernel = int(get(f"{own}.kernel", stage.kernel[0]))
+    expansion = float(get(f"{own}.expansion", stage.expansion[0]))
+    squeeze = bool(get(f"{shared}.squeeze_excite", stage.squeeze_excite[0]))
+    activation: Activation = str(get(f"{shared}.activation", stage.activation[0]))  # type: ignore[assignment]
+    stride = stage.stride if block == 1 else 1
+    name = f"stage{number}_block{block}"
+    source, source_channels, source_size = build.last, build.channels, build.size
+    hidden = make_divisible(source_channels * expansion, table.channel_divisor) if expansion != 1 else source_channels
+
+    if stage.op == "conv":
+        build.conv(f"{name}_conv", channels, kernel, stride, activation)
+    elif stage.op == "fused_bottleneck":
+        if expansion == 1:
+            build.conv(f"{name}_fused", channels, kernel, stride, activation)
+        else:
+            build.conv(f"{name}_fused", hidden, kernel, stride, activation)
+            build.conv(f"{name}_project", channels, 1, 1, "none")
+    else:
+        if expansion != 1:
+            build.conv(f"{name}_expand", hidden, 1, 1, activation)
+        build.conv(f"{name}_depthwise", hidden, kernel, stride, activation, groups=hidden)
+        if squeeze:
+            squeezed = make_divisible(hidden * stage.squeeze_ratio, table.channel_divisor)
+            build.squeeze_excite(f"{name}_squeeze_excite", squeezed, stage.gate)
+        build.conv(f"{name}_project", channels, 1, 1, "none")
+    if stage.residual and (source_channels, source_size) == (build.channels, build.size):
+        build.add(f"{name}_add", source)

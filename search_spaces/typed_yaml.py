@@ -1,0 +1,86 @@
+"""YAML files read into pydantic models: unknown keys refused, every error at once, each with its path in the file."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from search_spaces.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class FileModel(BaseModel):
+    """Base of every model that is read from a file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys without a word; here that is an error."""
+
+
+def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    for key, (key_node, _) in zip(keys, node.value, strict=True):
+        if keys.count(key) > 1:
+            raise yaml.MarkedYAMLError(problem=f"key {key!r} stands here twice", problem_mark=key_node.start_mark)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Returns the mapping at the top of a YAML file.
+
+    Raises:
+        InputError: the file is missing, is not YAML, repeats a key, or holds no mapping.
+    """
+    try:
+        # _UniqueKeyLoader is a SafeLoader: no tags that build objects.
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; check the path") from None
+    except yaml.MarkedYAMLError as error:
+        place = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise InputError(f"{path} is not valid YAML{place}: {error.problem}; mend that line") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path} must hold a mapping of keys at the top, got {type(data).__name__}")
+    return data
+
+
+def parse(model: type[Model], data: object, source: str) -> Model:
+    """Returns ``data`` as ``model``.
+
+    Args:
+        model: the pydantic model.
+        data: what was read.
+        source: the file's name, for the message.
+
+    Raises:
+        InputError: one line for each broken rule: its path in the file, the rule, the value.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InputError("\n".join(f"{source}: {line}" for line in _lines(error))) from None
+
+
+def _lines(error: ValidationError) -> list[str]:
+    lines = []
+    for item in error.errors(include_url=False):
+        path = ".".join(str(part) for part in item["loc"]) or "top level"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key; remove it or mend its spelling")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: this key is required; add it")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            value = repr(item["input"])
+            shown = value if len(value) <= 80 else value[:77] + "..."
+            lines.append(f"{path}: {message[0].lower() + message[1:]}, got {shown}")
+    return list(dict.fromkeys(lines))
