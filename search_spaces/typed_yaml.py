@@ -81,6 +81,7 @@ def _lines(error: ValidationError) -> list[str]:
         else:
             message = item["msg"].removeprefix("Value error, ")
             value = repr(item["input"])
-            shown = value if len(value) <= 80 else value[:77] + "..."
-            lines.append(f"{path}: {message[0].lower() + message[1:]}, got {shown}")
+            # Our own rules name the value themselves.
+            shown = "" if item["type"] == "value_error" else f", got {value if len(value) <= 80 else value[:77] + '...'}"
+            lines.append(f"{path}: {message[0].lower() + message[1:]}{shown}")
     return list(dict.fromkeys(lines))

@@ -1,0 +1,153 @@
+"""The run directory: the files between the stages, and the only writer of its config and status.
+
+::
+
+    runs/<name>/  config.yaml  status.json  run.lock  ledger.db  supernet/  measurements/<device>/  predictors/<device>/
+                  front.json  front.html  front.png  picks.json  finish/<architecture key>/
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from nas.config import ExperimentConfig, load_config
+from nas.errors import InputError, RunError
+from search_spaces.atomic import write_json, write_text
+
+# What candidates, accuracies and costs depend on: a run is resumed only where these have not changed.
+_FIXED = ("space", "data", "accuracy", "devices", "latency", "objectives", "constraints", "seed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and the resolved config it holds.
+
+    Attributes:
+        path: the directory.
+        config: as resolved when the run was started, with the budget and resources of the last start.
+    """
+
+    path: Path
+    config: ExperimentConfig
+
+    @classmethod
+    def start(cls, config: ExperimentConfig) -> Self:
+        """Returns the run of a config, made or resumed.
+
+        Raises:
+            InputError: the directory holds a run whose space, data, objectives or seed differ.
+        """
+        path = config.run_dir
+        if (path / "config.yaml").exists():
+            earlier = cls.open(path).config
+            for key in _FIXED:
+                was, now = getattr(earlier, key), getattr(config, key)
+                if was != now:
+                    raise InputError(
+                        f"{path} was started with another `{key}` ({_short(was)}; now {_short(now)}): "
+                        f"choose another name with name=NEW, or restore `{key}`"
+                    )
+        write_text(path / "config.yaml", config.to_yaml())
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Returns the run in a directory.
+
+        Raises:
+            InputError: there is no run, or its config is damaged.
+        """
+        if not (path / "config.yaml").is_file():
+            raise InputError(f"{path} is no run directory (it has no config.yaml): give a directory that `nas run` made")
+        return cls(path, load_config(path / "config.yaml"))
+
+    @property
+    def ledger_path(self) -> Path:
+        """The SQLite ledger."""
+        return self.path / "ledger.db"
+
+    @property
+    def supernet_dir(self) -> Path:
+        """Supernet weights and training checkpoints."""
+        return self.path / "supernet"
+
+    @property
+    def front_path(self) -> Path:
+        """The front as data."""
+        return self.path / "front.json"
+
+    @property
+    def picks_path(self) -> Path:
+        """The last picks."""
+        return self.path / "picks.json"
+
+    @property
+    def finish_dir(self) -> Path:
+        """Finished bundles, one folder per architecture key."""
+        return self.path / "finish"
+
+    def measurements_dir(self, device: str) -> Path:
+        """The measurement set of a device of the config."""
+        return self.path / "measurements" / device
+
+    def predictor_dir(self, device: str) -> Path:
+        """The versions of a device's latency predictor."""
+        return self.path / "predictors" / device
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run for this process; the lock goes with the process, however it ends.
+
+        Raises:
+            RunError: another process works on this run.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "run.lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RunError(
+                    f"{self.path} is held by process {file.read().strip() or '?'}: wait for it or stop it first"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Records in status.json that a stage runs, and how it ended."""
+        self._write_status(name, "running")
+        try:
+            yield
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            self._write_status(name, "interrupted" if interrupted else "failed", str(error))
+            raise
+        self._write_status(name, "done")
+
+    def _write_status(self, stage: str, state: str, text: str = "") -> None:
+        stages = self.status().get("stages", {})
+        assert isinstance(stages, dict)
+        stages[stage] = {"state": state, "at_unix_seconds": round(time.time(), 3), "text": text}
+        write_json(self.path / "status.json", {"format": 1, "pid": os.getpid(), "stages": stages})
+
+    def status(self) -> dict[str, object]:
+        """Returns the last status; empty before the first stage or where the file is damaged (it is only a report)."""
+        try:
+            status = json.loads((self.path / "status.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return status if isinstance(status, dict) else {}
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 90 else text[:87] + "..."
