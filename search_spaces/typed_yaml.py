@@ -22,10 +22,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for key, (key_node, _) in zip(keys, node.value, strict=True):
-        if keys.count(key) > 1:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
             raise yaml.MarkedYAMLError(problem=f"key {key!r} stands here twice", problem_mark=key_node.start_mark)
+        seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
@@ -82,6 +84,8 @@ def _lines(error: ValidationError) -> list[str]:
             message = item["msg"].removeprefix("Value error, ")
             value = repr(item["input"])
             # Our own rules name the value themselves.
-            shown = "" if item["type"] == "value_error" else f", got {value if len(value) <= 80 else value[:77] + '...'}"
+            shown = (
+                "" if item["type"] == "value_error" else f", got {value if len(value) <= 80 else value[:77] + '...'}"
+            )
             lines.append(f"{path}: {message[0].lower() + message[1:]}{shown}")
     return list(dict.fromkeys(lines))

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas.config import ExperimentConfig, load_config
+from search_spaces.errors import InputError
+from search_spaces.typed_yaml import parse
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "experiments" / "configs").rglob("*.yaml"))
+DIGITS = ROOT / "experiments" / "configs" / "digits.yaml"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_experiment_loads(path):
+    assert load_config(path).run_dir.name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_experiment_says_how_it_is_run(path):
+    head = path.read_text().split("name:")[0]
+    assert f"nas run experiments/configs/{path.name}" in head
+    assert "Needs:" in head
+    assert "Takes:" in head
+
+
+def test_a_resolved_config_reads_back_as_itself():
+    config = load_config(DIGITS)
+    assert parse(ExperimentConfig, yaml.safe_load(config.to_yaml()), "resolved") == config
+
+
+def test_overrides_replace_single_fields_and_open_short_forms():
+    config = load_config(DIGITS, ("search.budget=7", "space.resolution=[16]", "name=other", "ray.executor=serial"))
+    assert config.search.budget == 7
+    assert config.space.load().table.resolution == (16,)
+    assert config.space.name == "tiny"
+    assert config.name == "other"
+
+
+def test_all_errors_of_a_file_come_at_once_each_with_its_path():
+    with pytest.raises(InputError) as caught:
+        load_config(
+            DIGITS, ("space=nonsense", "search.budge=3", "search.budget=0", "objectives=[accuracy,latncy@x]", "seed=-1")
+        )
+    text = str(caught.value)
+    assert "space.name: space must be one of" in text
+    assert "search.budge: unknown key" in text
+    assert "search.budget: input should be greater than or equal to 1, got 0" in text
+    assert "did you mean 'latency_ms'?" in text
+    assert "seed:" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objectives=[accuracy,latency_ms@phone]", "a device that `devices` does not list"),
+        ("objectives=[macs,parameters]", "accuracy must be among the objectives"),
+        ("objectives=[accuracy,accuracy]", "must differ"),
+        ("data.name=idx", "path is required"),
+        ("constraints=[fast]", "a constraint is"),
+        ("budget", "an override is key.path=value"),
+        ("seed.deep=3", "is not a group of keys"),
+        ("name=../escape", "pattern"),
+        ("seed=[", "not valid YAML"),
+    ],
+)
+def test_a_wrong_override_names_the_rule(override, message):
+    with pytest.raises(InputError, match=message):
+        load_config(DIGITS, (override,))
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: a\nname: b\n")
+    with pytest.raises(InputError, match=r"line 2.*'name' stands here twice"):
+        load_config(path)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_a_yaml_tag_that_would_build_an_object_is_refused(tmp_path):
+    path = tmp_path / "tag.yaml"
+    path.write_text("name: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(InputError, match="not valid YAML"):
+        load_config(path)

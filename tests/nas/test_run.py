@@ -1,0 +1,80 @@
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from nas.config import load_config
+from nas.errors import InputError, RunError
+from nas.run import Run
+from tests.nas.test_config import DIGITS
+
+
+@pytest.fixture
+def config(tmp_path):
+    return load_config(DIGITS, (f"runs_dir={tmp_path}",))
+
+
+def test_a_run_opens_with_the_config_it_was_started_with(config):
+    run = Run.start(config)
+    assert Run.open(run.path).config == config
+
+
+def test_a_run_goes_on_with_another_budget(config):
+    Run.start(config)
+    more = config.model_copy(update={"search": config.search.model_copy(update={"budget": 999})})
+    assert Run.open(Run.start(more).path).config.search.budget == 999
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=5", "objectives=[accuracy,macs]", "space=mobilenet_v3", "accuracy.epochs=2"]
+)
+def test_a_run_refuses_what_would_change_its_candidates(config, override):
+    Run.start(config)
+    with pytest.raises(InputError, match=f"another `{override.partition('=')[0].partition('.')[0]}`"):
+        Run.start(load_config(DIGITS, (f"runs_dir={config.runs_dir}", override)))
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is no run directory"):
+        Run.open(tmp_path)
+
+
+def test_a_stage_records_how_it_ended(config):
+    run = Run.start(config)
+    with run.stage("train"):
+        assert run.status()["stages"]["train"]["state"] == "running"
+    with pytest.raises(RunError), run.stage("search"):
+        raise RunError("the disk is full")
+    stages = run.status()["stages"]
+    assert stages["train"]["state"] == "done"
+    assert stages["search"] == stages["search"] | {"state": "failed", "text": "the disk is full"}
+
+
+def test_a_damaged_status_is_no_obstacle(config):
+    run = Run.start(config)
+    (run.path / "status.json").write_text("{half")
+    with run.stage("train"):
+        pass
+    assert run.status()["stages"]["train"]["state"] == "done"
+
+
+def _hold(path, held):
+    with Run.open(path).locked():
+        held.set()
+        signal.pause()
+
+
+def test_two_processes_cannot_work_on_one_run_and_a_killed_one_lets_go(config):
+    run = Run.start(config)
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    holder = context.Process(target=_hold, args=(run.path, held))
+    holder.start()
+    assert held.wait(30)
+    with pytest.raises(RunError, match=f"held by process {holder.pid}"), run.locked():
+        pass
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with run.locked():
+        pass
