@@ -26,6 +26,7 @@ _LETTERS = {
     "expansion": "e",
     "squeeze_excite": "s",
     "activation": "a",
+    "type": "t",
 }
 _WORDS = {letter: word for word, letter in _LETTERS.items()}
 _TOKEN = re.compile(r"(?:(?P<stage>\d+)(?:\.(?P<block>\d+))?)?(?P<letter>[a-z])(?P<value>.+)")
@@ -148,7 +149,7 @@ def _format(value: Choice) -> str:
 
 
 def _parse(word: str, text: str) -> Choice:
-    if word == "activation":
+    if word in {"activation", "type"}:
         return text
     if word == "squeeze_excite" and text in {"0", "1"}:
         return text == "1"

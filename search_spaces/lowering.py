@@ -2,7 +2,7 @@
 
 from search_spaces.architecture import Architecture
 from search_spaces.layer import IMAGE, Activation, LayerSpec, check_chain, conv_output_size
-from search_spaces.stage_table import Stage, StageTable, make_divisible
+from search_spaces.stage_table import Stage, StageTable, block_type, make_divisible
 
 
 class _Builder:
@@ -92,7 +92,9 @@ def _block(
     source, source_channels, source_size = build.last, build.channels, build.size
     hidden = make_divisible(source_channels * expansion, table.channel_divisor) if expansion != 1 else source_channels
 
-    if stage.op == "conv":
+    if stage.op == "typed_bottleneck":
+        _typed_bottleneck(build, name, str(get(f"{own}.type", stage.type[0])), channels, stride, activation)
+    elif stage.op == "conv":
         build.conv(f"{name}_conv", channels, kernel, stride, activation)
     elif stage.op == "fused_bottleneck":
         if expansion == 1:
@@ -105,8 +107,27 @@ def _block(
             build.conv(f"{name}_expand", hidden, 1, 1, activation)
         build.conv(f"{name}_depthwise", hidden, kernel, stride, activation, groups=hidden)
         if squeeze:
-            squeezed = make_divisible(hidden * stage.squeeze_ratio, table.channel_divisor)
+            squeezed_from = hidden if stage.squeeze_of == "hidden" else source_channels
+            divisor = stage.squeeze_divisor or table.channel_divisor
+            squeezed = make_divisible(squeezed_from * stage.squeeze_ratio, divisor)
             build.squeeze_excite(f"{name}_squeeze_excite", squeezed, stage.gate)
         build.conv(f"{name}_project", channels, 1, 1, "none")
-    if stage.residual and (source_channels, source_size) == (build.channels, build.size):
+    unchanged = (source_channels, source_size) == (build.channels, build.size)
+    if stage.residual and unchanged and build.last != source:
         build.add(f"{name}_add", source)
+
+
+def _typed_bottleneck(
+    build: _Builder, name: str, type_name: str, channels: int, stride: int, activation: Activation
+) -> None:
+    chosen = block_type(type_name)
+    if chosen is None:
+        if channels != build.channels or stride != 1:
+            build.conv(f"{name}_skip", channels, 1, stride, activation)
+        return
+    # Grouped layers have their own names, so that in a supernet they have their own weights.
+    suffix = f"_g{chosen.groups}" if chosen.groups > 1 else ""
+    hidden = build.channels * chosen.expansion
+    build.conv(f"{name}_expand{suffix}", hidden, 1, 1, activation, chosen.groups)
+    build.conv(f"{name}_depthwise", hidden, chosen.kernel, stride, activation, groups=hidden)
+    build.conv(f"{name}_project{suffix}", channels, 1, 1, "none", chosen.groups)

@@ -80,7 +80,9 @@ class SearchSpace:
         yield Dimension("stem.channels", table.stem.channels)
         for number, stage in enumerate(table.stages, start=1):
             own: dict[str, tuple[Choice, ...]] = {"kernel": stage.kernel}
-            if stage.op != "conv":
+            if stage.op == "typed_bottleneck":
+                own = {"type": stage.type}
+            elif stage.op != "conv":
                 own["expansion"] = stage.expansion
             yield Dimension(f"stage{number}.depth", stage.depth)
             yield Dimension(f"stage{number}.channels", stage.channels)

@@ -3,9 +3,10 @@
 Every field that reads ``Choices`` takes one value or a list: a list of more than one makes a dimension of the search.
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from search_spaces.layer import Activation
 from search_spaces.typed_yaml import FileModel
@@ -27,6 +28,44 @@ def _odd(kernel: int) -> int:
     return kernel
 
 
+class BlockType(NamedTuple):
+    """A named inverted bottleneck.
+
+    Attributes:
+        kernel: window side of the depthwise convolution.
+        expansion: hidden over input channels.
+        groups: of both 1x1 convolutions.
+    """
+
+    kernel: int
+    expansion: int
+    groups: int
+
+
+_BLOCK_TYPE = re.compile(r"k(?P<kernel>[1-9]\d?)_e(?P<expansion>[1-9]\d?)(_g(?P<groups>[1-9]\d?))?")
+
+
+def block_type(name: str) -> BlockType | None:
+    """Returns the block that a name such as ``k5_e6`` or ``k3_e1_g2`` stands for; None for ``skip``, no block at all.
+
+    Raises:
+        ValueError: the name is neither.
+    """
+    if name == "skip":
+        return None
+    match = _BLOCK_TYPE.fullmatch(name)
+    if not match:
+        raise ValueError(
+            f"a block type must be 'skip' or kernel, expansion and groups as in 'k5_e6', 'k3_e1_g2'; {name=}"
+        )
+    return BlockType(_odd(int(match["kernel"])), int(match["expansion"]), int(match["groups"] or 1))
+
+
+def _known_type(name: str) -> str:
+    block_type(name)
+    return name
+
+
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Channels = Annotated[int, Field(ge=1, le=8192, strict=True)]
 Kernel = Annotated[int, Field(ge=1, le=11, strict=True)]
@@ -36,6 +75,7 @@ NonEmpty = Field(min_length=1)
 
 ChannelChoices = Annotated[tuple[Channels, ...], Choices, NonEmpty]
 Flags = Annotated[tuple[Annotated[bool, Field(strict=True)], ...], Choices, NonEmpty]
+BlockTypes = Annotated[tuple[Annotated[str, AfterValidator(_known_type)], ...], Choices, NonEmpty]
 Activations = Annotated[tuple[Activation, ...], Choices, NonEmpty]
 
 
@@ -82,22 +122,29 @@ class Stage(_Table):
 
     Attributes:
         op: ``inverted_bottleneck`` (1x1 expand, depthwise, 1x1 project; MobileNetV2, arXiv:1801.04381),
-            ``fused_bottleneck`` (full convolution, 1x1 project; EfficientNetV2, arXiv:2104.00298) or ``conv``
-            (one full convolution).
+            ``fused_bottleneck`` (full convolution, 1x1 project; EfficientNetV2, arXiv:2104.00298), ``conv``
+            (one full convolution) or ``typed_bottleneck`` (what ``type`` says, chosen for each block; FBNet,
+            arXiv:1812.03443).
+        type: for ``typed_bottleneck`` only, in the place of kernel and expansion: names such as ``k3_e6``,
+            ``k5_e1_g2`` (kernel, expansion, groups of the 1x1 convolutions; the expanding one is there even at
+            expansion 1) or ``skip`` (nothing; where the shape changes, one 1x1 convolution). Smallest first.
         depth: number of blocks.
         channels: output channels of every block.
         stride: step of the first block.
         kernel: window side, chosen for each block (``share: block``) or once (``share: stage``).
         expansion: hidden over input channels, chosen like ``kernel``; unused by ``conv``.
-        squeeze_excite: chosen once a stage.
-        squeeze_ratio: squeezed over hidden channels.
+        squeeze_excite: chosen once a stage; ``inverted_bottleneck`` only.
+        squeeze_ratio: squeezed channels over those that ``squeeze_of`` names.
+        squeeze_of: ``hidden`` channels (MobileNetV3) or the block's ``input`` channels (EfficientNet, MnasNet).
+        squeeze_divisor: squeezed channels are rounded to a multiple of this; by default the table's divisor.
         gate: the squeeze-excite gate.
         activation: chosen once a stage.
         share: whether kernel and expansion are chosen for each block or once for the stage.
         residual: whether blocks of equal input and output shape add their input.
     """
 
-    op: Literal["inverted_bottleneck", "fused_bottleneck", "conv"] = "inverted_bottleneck"
+    op: Literal["inverted_bottleneck", "fused_bottleneck", "conv", "typed_bottleneck"] = "inverted_bottleneck"
+    type: BlockTypes = ("k3_e6",)
     depth: Annotated[tuple[Annotated[int, Field(ge=1, le=16, strict=True)], ...], Choices, NonEmpty] = (1,)
     channels: ChannelChoices
     stride: Positive = 1
@@ -105,6 +152,8 @@ class Stage(_Table):
     expansion: Annotated[tuple[Expansion, ...], Choices, NonEmpty] = (1,)
     squeeze_excite: Flags = (False,)
     squeeze_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25
+    squeeze_of: Literal["hidden", "input"] = "hidden"
+    squeeze_divisor: Positive | None = None
     gate: Literal["sigmoid", "hard_sigmoid"] = "hard_sigmoid"
     activation: Activations = ("relu",)
     share: Literal["block", "stage"] = "block"
