@@ -93,7 +93,7 @@ class _Table(FileModel):
     def _check_choices(self) -> "_Table":
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, tuple):
+            if isinstance(value, tuple) and name != "stages":  # stages are a sequence: two may be equal
                 _distinct(value)
             if name == "kernel":
                 for kernel in value if isinstance(value, tuple) else (value,):

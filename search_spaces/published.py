@@ -1,0 +1,178 @@
+"""Published networks as stage tables with a single choice, with the counts that their authors report.
+
+They check our lowering and cost formulas against the world, and are the hand-designed baselines of experiments.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from search_spaces.errors import InputError
+from search_spaces.layer import Activation, LayerSpec
+from search_spaces.lowering import build_layers
+from search_spaces.space import SearchSpace
+from search_spaces.stage_table import Head, Stage, StageTable, Stem
+
+
+@dataclass(frozen=True)
+class PublishedNetwork:
+    """A network from the literature.
+
+    Attributes:
+        table: its stage table; every field has one choice.
+        parameters: the published count, exact.
+        macs: the published multiply-accumulates of one image, rounded as the source rounds.
+        source: where the counts are from.
+    """
+
+    table: StageTable
+    parameters: int
+    macs: float
+    source: str
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.table.name
+
+    @property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """The network's layers, for its own image size and 1000 classes."""
+        return build_layers(self.table, SearchSpace(self.table).smallest())
+
+
+def _row(
+    kernel: int,
+    expansion: float,
+    channels: int,
+    depth: int,
+    stride: int,
+    activation: Activation,
+    *,
+    squeeze: bool = False,
+) -> Stage:
+    return Stage(
+        kernel=(kernel,), expansion=(expansion,), channels=(channels,), depth=(depth,), stride=stride,
+        activation=(activation,), squeeze_excite=(squeeze,),
+    )  # fmt: skip
+
+
+def _table(name: str, stem: int, stages: list[Stage], head: int, activation: Activation, hidden: int = 0) -> StageTable:
+    return StageTable(
+        name=name,
+        resolution=(224,),
+        stem=Stem(channels=(stem,), activation=activation),
+        stages=tuple(stages),
+        head=Head(conv=head, hidden=hidden, activation=activation),
+    )
+
+
+def _mobilenet_v2() -> StageTable:
+    """Table 2 of arXiv:1801.04381."""
+    rows = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    return _table("mobilenet_v2", 32, [_row(3, e, c, n, s, "relu6") for e, c, n, s in rows], 1280, "relu6")
+
+
+def _mnasnet(name: str, width: float) -> StageTable:
+    """MnasNet-B1 of arXiv:1807.11626, without squeeze-excite, as torchvision builds it."""
+    rows = [
+        (3, 1, 16, 1, 1),
+        (3, 3, 24, 3, 2),
+        (5, 3, 40, 3, 2),
+        (5, 6, 80, 3, 2),
+        (3, 6, 96, 2, 1),
+        (5, 6, 192, 4, 2),
+        (3, 6, 320, 1, 1),
+    ]
+    table = _table(name, 32, [_row(*row, "relu") for row in rows], 1280, "relu")
+    return table.model_copy(update={"width": (width,)})
+
+
+def _mobilenet_v3_large() -> StageTable:
+    """Table 1 of arXiv:1905.02244."""
+    stages = [
+        _row(3, 1, 16, 1, 1, "relu"),
+        _row(3, 4, 24, 1, 2, "relu"),
+        _row(3, 3, 24, 1, 1, "relu"),
+        _row(5, 3, 40, 3, 2, "relu", squeeze=True),
+        _row(3, 6, 80, 1, 2, "hard_swish"),
+        _row(3, 2.5, 80, 1, 1, "hard_swish"),
+        _row(3, 2.3, 80, 2, 1, "hard_swish"),
+        _row(3, 6, 112, 2, 1, "hard_swish", squeeze=True),
+        _row(5, 6, 160, 3, 2, "hard_swish", squeeze=True),
+    ]
+    return _table("mobilenet_v3_large", 16, stages, 960, "hard_swish", hidden=1280)
+
+
+def _mobilenet_v3_small() -> StageTable:
+    """Table 2 of arXiv:1905.02244."""
+    stages = [
+        _row(3, 1, 16, 1, 2, "relu", squeeze=True),
+        _row(3, 4.5, 24, 1, 2, "relu"),
+        _row(3, 88 / 24, 24, 1, 1, "relu"),
+        _row(5, 4, 40, 1, 2, "hard_swish", squeeze=True),
+        _row(5, 6, 40, 2, 1, "hard_swish", squeeze=True),
+        _row(5, 3, 48, 2, 1, "hard_swish", squeeze=True),
+        _row(5, 6, 96, 3, 2, "hard_swish", squeeze=True),
+    ]
+    return _table("mobilenet_v3_small", 16, stages, 576, "hard_swish", hidden=1024)
+
+
+def _efficientnet(name: str, activation: Activation, *, squeeze: bool) -> StageTable:
+    """Table 1 of arXiv:1905.11946; squeezed channels are a quarter of the block's input."""
+    rows = [
+        (3, 1, 16, 1, 1),
+        (3, 6, 24, 2, 2),
+        (5, 6, 40, 2, 2),
+        (3, 6, 80, 3, 2),
+        (5, 6, 112, 3, 1),
+        (5, 6, 192, 4, 2),
+        (3, 6, 320, 1, 1),
+    ]
+    update = {"squeeze_of": "input", "squeeze_divisor": 1, "gate": "sigmoid"}
+    stages = [_row(*row, activation, squeeze=squeeze).model_copy(update=update) for row in rows]
+    return _table(name, 32, stages, 1280, activation)
+
+
+_TORCHVISION = "torchvision, metadata of the model's weights (num_params, _ops)"
+
+
+@cache
+def _networks() -> dict[str, PublishedNetwork]:
+    networks = (
+        PublishedNetwork(_mobilenet_v2(), 3_504_872, 301e6, _TORCHVISION),
+        PublishedNetwork(_mobilenet_v3_large(), 5_483_032, 217e6, _TORCHVISION),
+        PublishedNetwork(_mobilenet_v3_small(), 2_542_856, 57e6, _TORCHVISION),
+        PublishedNetwork(_mnasnet("mnasnet_0_5", 0.5), 2_218_512, 104e6, _TORCHVISION),
+        PublishedNetwork(_mnasnet("mnasnet_0_75", 0.75), 3_170_208, 215e6, _TORCHVISION),
+        PublishedNetwork(_mnasnet("mnasnet_1_0", 1.0), 4_383_312, 314e6, _TORCHVISION),
+        PublishedNetwork(_efficientnet("efficientnet_b0", "silu", squeeze=True), 5_288_548, 386e6, _TORCHVISION),
+        PublishedNetwork(
+            _efficientnet("efficientnet_lite0", "relu6", squeeze=False),
+            4_652_008,
+            385.4e6,
+            "parameters: Keras preset efficientnet_lite0_ra_imagenet; MACs: EfficientNet-B0's in torchvision less its "
+            "squeeze-excite products (the 407 M of the authors' table are 5.7 % more, with work that is no product of "
+            "a convolution)",
+        ),
+    )
+    return {network.name: network for network in networks}
+
+
+def list_published() -> list[str]:
+    """Returns the names of the published networks."""
+    return sorted(_networks())
+
+
+def published(name: str) -> PublishedNetwork:
+    """Returns a published network by name.
+
+    Raises:
+        InputError: the name is unknown.
+
+    Example:
+        >>> published("mobilenet_v2").parameters
+        3504872
+    """
+    if name not in _networks():
+        raise InputError(f"published network must be one of {', '.join(list_published())}, got {name!r}")
+    return _networks()[name]
