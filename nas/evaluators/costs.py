@@ -1,0 +1,76 @@
+"""The cheap terms of a search: exact counts from the layers, latency from a learned predictor."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from nas.errors import InputError
+from nas.objectives import Objective, Value
+from search_spaces.architecture import Architecture
+from search_spaces.cost import Precision, network_cost
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from latency_predictors.base import LatencyPredictor
+
+
+class CostModel(Protocol):
+    """Tells the costs of an architecture without running it."""
+
+    def costs(self, architecture: Architecture) -> dict[str, Value]:
+        """Returns the costs by objective name, such as ``latency_ms@cpu``."""
+        ...
+
+
+class AnalyticAndPredictedCosts:
+    """Exact counts where there is a formula, predictions where there is not.
+
+    Args:
+        space: whose architectures are asked about.
+        objectives: the costs to tell; accuracy among them is left out.
+        precisions: of each device's files, by the device's name; decides bytes.
+        predictors: of latency in ms, by the device's name.
+
+    Raises:
+        InputError: an objective names a device without precision or without predictor.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        *,
+        precisions: Mapping[str, Precision],
+        predictors: "Mapping[str, LatencyPredictor]",
+    ) -> None:
+        self._space = space
+        self._objectives = tuple(dict.fromkeys(o for o in objectives if o.metric != "accuracy"))
+        self._precisions = dict(precisions)
+        self._predictors = dict(predictors)
+        for objective in self._objectives:
+            known = self._predictors if objective.metric == "latency_ms" else self._precisions
+            if objective.device is not None and objective.device not in known:
+                raise InputError(
+                    f"{objective.name}: nothing is known about device {objective.device!r}, only about {list(known)}: "
+                    "measure it and fit its predictor first"
+                )
+
+    def costs(self, architecture: Architecture) -> dict[str, Value]:
+        """Returns the costs of one architecture, by objective name."""
+        return self.costs_of([architecture])[0]
+
+    def costs_of(self, architectures: Sequence[Architecture]) -> list[dict[str, Value]]:
+        """Returns the costs of several architectures, which predictors tell faster together than one by one."""
+        networks = [self._space.layers(architecture) for architecture in architectures]
+        costs: list[dict[str, Value]] = [{} for _ in networks]
+        for objective in self._objectives:
+            if objective.metric == "latency_ms":
+                assert objective.device is not None
+                predicted = self._predictors[objective.device].predict(networks)
+                columns = (predicted.mean, predicted.lower, predicted.upper)
+                for row, mean, lower, upper in zip(costs, *(column.tolist() for column in columns), strict=True):
+                    row[objective.name] = Value(mean, "predicted", lower, upper)
+                continue
+            precision = self._precisions[objective.device] if objective.device else "fp32"
+            for row, layers in zip(costs, networks, strict=True):
+                row[objective.name] = Value(getattr(network_cost(layers, precision), objective.metric), "analytic")
+        return costs

@@ -1,0 +1,425 @@
+"""The ledger: the one truth of a search, in SQL.
+
+Everything is committed here before anything acts on it, so that a process killed at any moment loses only evaluations
+that had not ended. Five tables:
+
+======== =============================================================================================
+run      one row: format version and what makes results comparable (space, objectives, seed, ...)
+candidate unique per architecture and fidelity: its costs, and its state
+proposal one row per question to the sampler, in order: what it proposed, and the state it keeps in storage
+attempt  every evaluation started: by whom, when, how it ended
+result   one row per evaluated candidate (primary key); the first commit wins
+======== =============================================================================================
+
+SQLite in the run directory, through SQLAlchemy and without SQL that only SQLite knows. Its write-ahead log with
+``synchronous=FULL`` survives a power cut after each commit with one fsync, and readers never stop the writer; it needs
+a local disk, as SQLite does not support that log on network file systems.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self, cast, get_args
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError, IntegrityError
+
+from nas.errors import InputError, RunError
+from nas.objectives import Value
+from search_spaces.architecture import Architecture, Choice
+
+FORMAT = 1
+
+State = Literal["open", "done", "infeasible", "failed"]
+"""Of a candidate: to be evaluated, evaluated, not evaluated because its costs break a constraint, given up."""
+
+Ending = Literal["done", "duplicate", "failed", "lost", "abandoned"]
+"""Of an attempt: its result was the first; another's was; it raised or returned nonsense; its worker died; the
+coordinator died before it ended."""
+
+_METADATA = MetaData()
+_RUN = Table(
+    "run",
+    _METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("format", Integer, nullable=False),
+    Column("identity", JSON, nullable=False),
+    Column("validation_images", Integer),
+    Column("started_unix_s", Float, nullable=False),
+)
+_CANDIDATE = Table(
+    "candidate",
+    _METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(200), nullable=False),
+    Column("fidelity", String(40), nullable=False),
+    Column("architecture", Text, nullable=False),
+    Column("costs", JSON, nullable=False),
+    Column("state", String(20), nullable=False),
+    UniqueConstraint("key", "fidelity"),
+)
+_PROPOSAL = Table(
+    "proposal",
+    _METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("candidate", Integer, ForeignKey("candidate.number"), nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("sampler_state", JSON, nullable=False),
+)
+_ATTEMPT = Table(
+    "attempt",
+    _METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("candidate", Integer, ForeignKey("candidate.number"), nullable=False, index=True),
+    Column("started_unix_s", Float, nullable=False),
+    Column("finished_unix_s", Float),
+    Column("ending", String(20)),
+    Column("error_class", String(200)),
+    Column("error_text", Text),
+    Column("worker", String(200)),
+)
+_RESULT = Table(
+    "result",
+    _METADATA,
+    Column("candidate", Integer, ForeignKey("candidate.number"), primary_key=True, autoincrement=False),
+    Column("attempt", Integer, ForeignKey("attempt.id"), nullable=False),
+    Column("metrics", JSON, nullable=False),
+)
+
+TRANSACTIONS = ("begin", "propose", "attempt", "result", "failure", "abandon")
+"""The commits of a search, by name."""
+
+FAULT_POINTS = tuple(f"{name}:{place}" for name in TRANSACTIONS for place in ("before", "written", "committed"))
+"""Where a test can kill the process: before each transaction, after its writes, after its commit."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A distinct architecture of the search.
+
+    Attributes:
+        number: in order of proposal, from 0.
+        architecture: canonical.
+        costs: the cheap metrics, by objective name.
+        state: how far it is.
+        metrics: what the evaluator found, where the state is ``done``; else empty.
+    """
+
+    number: int
+    architecture: Architecture
+    costs: Mapping[str, Value]
+    state: State = "open"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.state not in get_args(State) or bool(self.metrics) != (self.state == "done"):
+            raise ValueError(f"a candidate has metrics exactly where it is done, got {self}")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One answer of the sampler.
+
+    Attributes:
+        number: of the question, from 0; Optuna's trial number.
+        candidate: number of the candidate it comes to.
+        parameters: a value for every dimension of the space, switched-off ones included.
+        sampler_state: what the sampler left in Optuna's storage, by attribute: ``trial`` of this trial, ``study`` new
+            ones of the study.
+    """
+
+    number: int
+    candidate: int
+    parameters: Mapping[str, Choice]
+    sampler_state: Mapping[str, Mapping[str, Any]]  # whatever JSON the sampler chooses
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One evaluation that was started; ``ending`` is None while it runs."""
+
+    id: int
+    candidate: int
+    started_unix_s: float
+    finished_unix_s: float | None
+    ending: Ending | None
+    error_class: str | None
+    error_text: str | None
+    worker: str | None
+
+
+def _no_fault(_: str) -> None:
+    pass
+
+
+class Ledger:
+    """The ledger of one run; readers need nothing else, the coordinator holds it through `coordinated`.
+
+    Args:
+        path: the SQLite file; made by `begin`.
+        fault: called with each of `FAULT_POINTS` as it is passed; tests kill the process there.
+        fidelity: how results were found; the same architecture may be a candidate once for each.
+    """
+
+    def __init__(self, path: Path, *, fault: Callable[[str], None] = _no_fault, fidelity: str = "full") -> None:
+        self.path = path
+        self._fault = fault
+        self._fidelity = fidelity
+        self._engine = _sqlite_engine(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the database; a clean close folds the write-ahead log back into the one file."""
+        self._engine.dispose()
+
+    @contextmanager
+    def coordinated(self) -> Iterator[None]:
+        """Makes this process the run's one coordinator; the lock ends with the process, however that ends.
+
+        Raises:
+            RunError: another process is the coordinator.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "?"
+                raise RunError(
+                    f"{self.path} is written by process {holder}: wait until that search ends, or stop it first"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    @contextmanager
+    def _transaction(self, name: str) -> Iterator[Connection]:
+        """One commit; whoever sees it in the ledger sees all of it."""
+        self._fault(f"{name}:before")
+        with self._engine.begin() as connection:
+            yield connection
+            self._fault(f"{name}:written")
+        self._fault(f"{name}:committed")
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        if not self.path.is_file():
+            raise RunError(f"there is no ledger at {self.path}: start the search first")
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DatabaseError as error:
+            raise RunError(f"{self.path} cannot be read ({error.orig}): restore it from a copy") from error
+
+    def begin(self, identity: Mapping[str, str], validation_images: int | None = None) -> None:
+        """Makes the ledger, or checks that an existing one belongs to the same search.
+
+        Args:
+            identity: what makes results comparable, as name and text.
+            validation_images: labelled images behind every accuracy; None where unknown.
+
+        Raises:
+            InputError: the search that made the ledger differs.
+            RunError: the file is damaged or of another format.
+        """
+        if self.path.is_file():
+            try:
+                with self._reading() as connection:
+                    row = connection.execute(select(_RUN)).first() if inspect(connection).has_table("run") else None
+            except json.JSONDecodeError as error:
+                raise RunError(f"{self.path} is damaged ({error}): restore it from a copy") from error
+            if row is not None:
+                _check_run(self.path, row.format, row.identity, identity)
+                return
+        with self._transaction("begin") as connection:
+            _METADATA.create_all(connection)
+            row_values = {"identity": dict(identity), "validation_images": validation_images}
+            connection.execute(insert(_RUN).values(id=1, format=FORMAT, started_unix_s=time.time(), **row_values))
+
+    def validation_images(self) -> int | None:
+        """Returns how many labelled images are behind every accuracy, None where unknown."""
+        with self._reading() as connection:
+            return cast(int | None, connection.execute(select(_RUN.c.validation_images)).scalar_one())
+
+    def candidates(self) -> list[Candidate]:
+        """Returns every candidate, by number."""
+        query = (
+            select(_CANDIDATE, _RESULT.c.metrics)
+            .outerjoin(_RESULT, _RESULT.c.candidate == _CANDIDATE.c.number)
+            .where(_CANDIDATE.c.fidelity == self._fidelity)
+            .order_by(_CANDIDATE.c.number)
+        )
+        with self._reading() as connection:
+            return [
+                Candidate(
+                    number=row.number,
+                    architecture=Architecture.from_json(row.architecture),
+                    costs={name: Value(**fields) for name, fields in row.costs.items()},
+                    state=row.state,
+                    metrics=row.metrics or {},
+                )
+                for row in connection.execute(query)
+            ]
+
+    def proposals(self) -> list[Proposal]:
+        """Returns every proposal, by number."""
+        with self._reading() as connection:
+            rows = connection.execute(select(_PROPOSAL).order_by(_PROPOSAL.c.number))
+            return [Proposal(**row._mapping) for row in rows]
+
+    def attempts(self) -> list[Attempt]:
+        """Returns every attempt, by id."""
+        with self._reading() as connection:
+            return [Attempt(**row._mapping) for row in connection.execute(select(_ATTEMPT).order_by(_ATTEMPT.c.id))]
+
+    def abandon_attempts(self) -> int:
+        """Closes the attempts that an earlier coordinator left running and returns their number."""
+        with self._transaction("abandon") as connection:
+            ended = {"ending": "abandoned", "finished_unix_s": time.time()}
+            return connection.execute(update(_ATTEMPT).where(_ATTEMPT.c.ending.is_(None)).values(**ended)).rowcount
+
+    def propose(self, proposal: Proposal, new: Candidate | None = None) -> int | None:
+        """Commits a proposal, and its candidate where that is new.
+
+        Args:
+            proposal: what the sampler said.
+            new: the candidate it comes to, where the ledger has not got it: ``open`` or ``infeasible``.
+
+        Returns:
+            The id of the attempt that this starts, where a new candidate is open.
+        """
+        with self._transaction("propose") as connection:
+            if new is not None:
+                connection.execute(
+                    insert(_CANDIDATE).values(
+                        number=new.number,
+                        key=new.architecture.key,
+                        fidelity=self._fidelity,
+                        architecture=new.architecture.to_json(),
+                        costs={name: dataclasses.asdict(value) for name, value in new.costs.items()},
+                        state=new.state,
+                    )
+                )
+            connection.execute(insert(_PROPOSAL).values(**dataclasses.asdict(proposal)))
+            return _start_attempt(connection, new.number) if new is not None and new.state == "open" else None
+
+    def start_attempt(self, candidate: int) -> int:
+        """Commits that a candidate is evaluated again and returns the attempt's id."""
+        with self._transaction("attempt") as connection:
+            return _start_attempt(connection, candidate)
+
+    def commit_result(self, attempt: int, metrics: Mapping[str, float], worker: str) -> bool:
+        """Commits what an attempt found; returns whether it is the candidate's result (the first one is)."""
+        ended = {"finished_unix_s": time.time(), "worker": worker}
+        try:
+            with self._transaction("result") as connection:
+                candidate = _candidate_of(connection, attempt)
+                connection.execute(insert(_RESULT).values(candidate=candidate, attempt=attempt, metrics=dict(metrics)))
+                connection.execute(update(_ATTEMPT).where(_ATTEMPT.c.id == attempt).values(ending="done", **ended))
+                connection.execute(update(_CANDIDATE).where(_CANDIDATE.c.number == candidate).values(state="done"))
+        except IntegrityError:
+            with self._transaction("result") as connection:
+                connection.execute(update(_ATTEMPT).where(_ATTEMPT.c.id == attempt).values(ending="duplicate", **ended))
+            return False
+        return True
+
+    def commit_failure(
+        self, attempt: int, ending: Literal["failed", "lost"], error: tuple[str, str], worker: str, *, give_up: bool
+    ) -> None:
+        """Commits how an attempt failed.
+
+        Args:
+            attempt: its id.
+            ending: whether the evaluation failed or its worker was lost.
+            error: class and text.
+            worker: who ran it.
+            give_up: whether the candidate is tried no more.
+        """
+        with self._transaction("failure") as connection:
+            ended = {"finished_unix_s": time.time(), "ending": ending, "worker": worker}
+            ended |= {"error_class": error[0][:200], "error_text": error[1]}
+            connection.execute(update(_ATTEMPT).where(_ATTEMPT.c.id == attempt).values(**ended))
+            if give_up:
+                candidate = _candidate_of(connection, attempt)
+                connection.execute(update(_CANDIDATE).where(_CANDIDATE.c.number == candidate).values(state="failed"))
+
+    def count_endings(self, candidate: int) -> dict[str, int]:
+        """Returns how many attempts of a candidate ended in each way."""
+        query = select(_ATTEMPT.c.ending, func.count()).where(_ATTEMPT.c.candidate == candidate)
+        with self._reading() as connection:
+            return {ending: count for ending, count in connection.execute(query.group_by(_ATTEMPT.c.ending)) if ending}
+
+
+def _start_attempt(connection: Connection, candidate: int) -> int:
+    result = connection.execute(insert(_ATTEMPT).values(candidate=candidate, started_unix_s=time.time()))
+    key = result.inserted_primary_key
+    assert key is not None
+    return cast(int, key[0])
+
+
+def _candidate_of(connection: Connection, attempt: int) -> int:
+    return cast(int, connection.execute(select(_ATTEMPT.c.candidate).where(_ATTEMPT.c.id == attempt)).scalar_one())
+
+
+def _check_run(path: Path, stored_format: int, stored: Mapping[str, str], identity: Mapping[str, str]) -> None:
+    if stored_format != FORMAT:
+        raise RunError(
+            f"{path} has format {stored_format}, this version reads {FORMAT}: finish it with its own version"
+        )
+    for name in sorted(stored.keys() | identity.keys()):
+        was, now = stored.get(name), identity.get(name)
+        if was != now:
+            raise InputError(
+                f"{path} belongs to a search with another {name} (then {was}, now {now}): "
+                f"restore {name}, or start a run with another name"
+            )
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    dumps = partial(json.dumps, allow_nan=False)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)), json_serializer=dumps, connect_args={"timeout": 60}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    return engine

@@ -1,0 +1,95 @@
+"""Where a search stands: counts, the best value of each objective, the front so far."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nas.objectives import METRICS
+from nas.progress import Progress
+from nas.search.ledger import Candidate
+from nas.search.problem import SearchProblem
+
+
+@dataclass(frozen=True)
+class SearchProgress(Progress):
+    """Progress of a search.
+
+    Attributes:
+        best: the best value of each objective among feasible networks, by name; empty before the first.
+        feasible_share: of the distinct architectures proposed and not failed.
+        front_size: networks that no other one beats.
+        front_changed: whether the last result is one of them.
+        failed: candidates given up.
+    """
+
+    best: Mapping[str, float] = field(default_factory=dict)
+    feasible_share: float = 1.0
+    front_size: int = 0
+    front_changed: bool = False
+    failed: int = 0
+
+
+class Tracker:
+    """Follows the candidates of a search as they end.
+
+    Args:
+        problem: gives objectives and constraints.
+    """
+
+    def __init__(self, problem: SearchProblem) -> None:
+        self._problem = problem
+        self._front: list[tuple[float, ...]] = []
+        self._best: dict[str, float] = {}
+        self._feasible = 0
+        self.counts = {"done": 0, "infeasible": 0, "failed": 0}
+
+    def add(self, candidate: Candidate) -> bool:
+        """Takes a candidate that is no longer open; returns whether it is on the front now."""
+        self.counts[candidate.state] += 1
+        values = known_values(candidate)
+        if candidate.state != "done" or not self._problem.feasible(values):
+            return False
+        self._feasible += 1
+        for objective in self._problem.objectives:
+            best, value = self._best.get(objective.name), values[objective.name]
+            if best is None or objective.loss(value) < objective.loss(best):
+                self._best[objective.name] = value
+        losses = tuple(objective.loss(values[objective.name]) for objective in self._problem.objectives)
+        if any(_weakly_dominates(other, losses) for other in self._front):
+            return False
+        self._front = [other for other in self._front if not _weakly_dominates(losses, other)] + [losses]
+        return True
+
+    def progress(self, total: int, *, front_changed: bool = False, notable: bool = False) -> SearchProgress:
+        """Returns the state, with the budget as total."""
+        judged = self.counts["done"] + self.counts["infeasible"]
+        share = self._feasible / judged if judged else 1.0
+        parts = [f"best {name} {_show(name, value)}" for name, value in self._best.items()]
+        parts += [f"{len(self._front)} on the front", f"{share:.0%} feasible"]
+        if self.counts["failed"]:
+            parts.append(f"{self.counts['failed']} failed")
+        return SearchProgress(
+            stage="search",
+            done=min(self.counts["done"], total),
+            total=total,
+            text=", ".join(parts),
+            notable=front_changed or notable,
+            best=dict(self._best),
+            feasible_share=share,
+            front_size=len(self._front),
+            front_changed=front_changed,
+            failed=self.counts["failed"],
+        )
+
+
+def known_values(candidate: Candidate) -> dict[str, float]:
+    """Returns every value that a candidate has, by objective name: costs, and metrics once it is done."""
+    return {name: cost.value for name, cost in candidate.costs.items()} | dict(candidate.metrics)
+
+
+def _weakly_dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def _show(name: str, value: float) -> str:
+    metric = METRICS[name.partition("@")[0]]
+    return f"{value:.4g}" if metric.maximize else f"{value:.4g} {metric.unit}"
