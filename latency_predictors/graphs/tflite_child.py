@@ -1,0 +1,137 @@
+"""Converts networks to TFLite files; the only module that imports TensorFlow, and only in a process of its own.
+
+Run by `tflite_graph.convert_tflite` as ``python -m latency_predictors.graphs.tflite_child JOBS.json``. The file holds a
+list of jobs: ``layers`` (as dicts), ``weights`` (safetensors file), ``precision``, ``calibration`` (.npy file of
+preprocessed images, channels last; INT8 only), ``path`` of the result. For each finished job one JSON line goes to the
+standard output, in order: ``{"job": 0, "error": null}``; everything that TensorFlow prints goes to standard error.
+
+Image input: (1, size, size, channels), channels last. Output: (1, classes).
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from search_spaces.atomic import write_bytes
+from search_spaces.layer import IMAGE, Activation, LayerSpec
+from search_spaces.weights import Weights
+
+Tensor = Any  # TensorFlow is published without type information
+
+
+def _activation(tf: Any, activation: Activation, x: Tensor, *, integer: bool) -> Tensor:  # Any: TensorFlow has no types
+    if activation == "relu":
+        return tf.nn.relu(x)
+    if activation == "relu6":
+        return tf.nn.relu6(x)
+    if activation == "sigmoid":
+        return tf.nn.sigmoid(x)
+    if activation == "silu":
+        return x * tf.nn.sigmoid(x)
+    if activation == "hard_sigmoid":
+        return tf.nn.relu6(x + 3.0) * (1 / 6)
+    if activation == "hard_swish":
+        # The converter turns x * (relu6(x + 3) / 6) into HARD_SWISH, which XNNPACK has in float but not in INT8, where
+        # it splits the graph; another order of the same products stays add, relu6 and mul.
+        return (x * (1 / 6)) * tf.nn.relu6(x + 3.0) if integer else x * (tf.nn.relu6(x + 3.0) * (1 / 6))
+    return x
+
+
+def _conv(tf: Any, layer: LayerSpec, x: Tensor, weights: Weights) -> Tensor:  # Any: TensorFlow has no types
+    kernel, stride, padding = layer.kernel, layer.stride, layer.kernel // 2
+    # "SAME" puts the odd pixel at the end; ours is symmetric. Where both mean the same pixels no pad is needed.
+    same_padding = max((layer.out_size - 1) * stride + kernel - layer.in_size, 0) // 2
+    if padding != same_padding:
+        x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
+    mode = "SAME" if padding == same_padding else "VALID"
+    weight = weights[f"{layer.name}.weight"]
+    if layer.depthwise and layer.out_channels == layer.in_channels:
+        x = tf.nn.depthwise_conv2d(x, weight.transpose(2, 3, 0, 1), [1, stride, stride, 1], mode)
+    else:
+        x = tf.nn.conv2d(x, weight.transpose(2, 3, 1, 0), stride, mode)
+    return tf.nn.bias_add(x, weights[f"{layer.name}.bias"])
+
+
+def _squeeze_excite(
+    tf: Any, layer: LayerSpec, x: Tensor, weights: Weights, *, integer: bool
+) -> Tensor:  # Any: as above
+    gate = tf.reduce_mean(x, [1, 2], keepdims=True)
+    activations: dict[str, Activation] = {"reduce": "relu", "expand": layer.activation}
+    for part, activation in activations.items():
+        gate = tf.nn.conv2d(gate, weights[f"{layer.name}.{part}.weight"].T[None, None], 1, "VALID")
+        gate = tf.nn.bias_add(gate, weights[f"{layer.name}.{part}.bias"])
+        gate = _activation(tf, activation, gate, integer=integer)
+    return x * gate
+
+
+def _network(tf: Any, layers: Sequence[LayerSpec], weights: Weights, *, integer: bool) -> Callable[[Tensor], Tensor]:
+    """Returns the network as a function of the image; weights are constants, so that nothing has to be frozen."""
+
+    def network(image: Tensor) -> Tensor:
+        values = {IMAGE: image}
+        for layer in layers:
+            x = values[layer.inputs[0]]
+            if layer.op == "squeeze_excite":
+                values[layer.name] = _squeeze_excite(tf, layer, x, weights, integer=integer)
+                continue
+            if layer.op == "conv":
+                x = _conv(tf, layer, x, weights)
+            elif layer.op == "linear":
+                x = tf.nn.bias_add(tf.matmul(x, weights[f"{layer.name}.weight"].T), weights[f"{layer.name}.bias"])
+            elif layer.op == "add":
+                x = x + values[layer.inputs[1]]
+            else:
+                x = tf.reduce_mean(x, [1, 2])
+            values[layer.name] = _activation(tf, layer.activation, x, integer=integer)
+        return values[layers[-1].name]
+
+    return network
+
+
+def _convert(tf: Any, job: dict[str, Any]) -> bytes:  # Any: TensorFlow has no types; a job is JSON
+    layers = [LayerSpec(**{**layer, "inputs": tuple(layer["inputs"])}) for layer in job["layers"]]
+    integer = job["precision"] == "int8"
+    shape = [1, layers[0].in_size, layers[0].in_size, layers[0].in_channels]
+    network = tf.function(_network(tf, layers, load_file(job["weights"]), integer=integer))
+    concrete = network.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=IMAGE))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+    if integer:
+        calibration = np.load(job["calibration"], allow_pickle=False)
+
+        def images() -> Iterator[list[Tensor]]:
+            for image in calibration:
+                yield [image[None]]
+
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = images
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+def main(jobs_file: str) -> None:
+    """Converts the jobs of a file; a job that fails is reported and the next one goes on."""
+    # TensorFlow writes to the standard output too: keep a private copy of it and point the original at standard error.
+    report = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    for index, job in enumerate(json.loads(Path(jobs_file).read_text())):
+        error = None
+        try:
+            write_bytes(Path(job["path"]), _convert(tf, job))
+        except Exception as problem:  # whatever the converter raises concerns this job alone
+            error = f"{type(problem).__name__}: {str(problem).strip()}".splitlines()[0]
+        print(json.dumps({"job": index, "error": error}), file=report, flush=True)  # the protocol
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
