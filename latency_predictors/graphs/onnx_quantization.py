@@ -2,7 +2,6 @@
 
 import tempfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -14,8 +13,6 @@ from search_spaces.layer import IMAGE
 CALIBRATION_BATCH = 32
 """Images at a time: calibration holds every feature map of a batch in memory."""
 
-_METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
-
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     def __init__(self, images: NDArray[np.float32]) -> None:
@@ -26,18 +23,18 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
         return None if batch is None else {IMAGE: batch}
 
 
-def quantize_onnx(
-    model: onnx.ModelProto,
-    calibration: NDArray[np.float32],
-    *,
-    method: Literal["minmax", "percentile"] = "minmax",
-) -> onnx.ModelProto:
-    """Returns the INT8 model: QDQ form, unsigned activations, signed 7-bit weights with one scale a channel.
+def quantize_onnx(model: onnx.ModelProto, calibration: NDArray[np.float32]) -> onnx.ModelProto:
+    """Returns the INT8 model: QDQ form, unsigned activations, signed weights with one scale a channel.
+
+    Ranges of feature maps are all that was seen: on trained networks of the tiny space the 99.9th percentile doubled
+    or tripled the mean error, the 99.999th and the entropy method changed nothing.
+
+    Weights use 7 of their 8 bits. Processors without VNNI instructions add pairs of products in 16 bits and saturate:
+    there, 8-bit weights cost three networks trained on digits up to 3.6 points of accuracy, 7-bit weights at most 0.3.
 
     Args:
         model: from `build_onnx` with ``integer=True``; not changed.
         calibration: (n, channels, size, size), preprocessed images that set the ranges of feature maps.
-        method: the range is all that was seen, or its 99.999th percentile.
     """
     source = onnx.ModelProto()
     source.CopyFrom(model)
@@ -51,11 +48,10 @@ def quantize_onnx(
             _Images(calibration),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            # Processors without VNNI add pairs of 8-bit products in 16 bits and saturate; 7-bit weights cannot.
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=_METHODS[method],
+            calibrate_method=CalibrationMethod.MinMax,
         )
         quantized = onnx.load(path)
     # Its marks are true of the float model only.
