@@ -16,6 +16,7 @@ from search_spaces.weights import Weights
 
 Runtime = Literal["onnxruntime", "litert"]
 SUFFIXES: dict[Runtime, str] = {"onnxruntime": ".onnx", "litert": ".tflite"}
+Layout = Literal["NCHW", "NHWC", "NC"]
 RUN_BATCH = 64
 """Images at a time in `run_file`."""
 
@@ -61,7 +62,8 @@ def build_models(jobs: Sequence[ModelJob], progress: Callable[[int, int], None] 
         progress: called with (files made, files in all) after each.
 
     Raises:
-        HwnasError: a conversion failed; the text names the file.
+        ConversionError: TFLite files could not be made; all others were.
+        HwnasError: the TensorFlow process died; the text names the file it was at.
     """
     made = 0
 
@@ -94,6 +96,48 @@ def _onnx_bytes(job: ModelJob) -> bytes:
     return bytes(model.SerializeToString())
 
 
+@dataclass(frozen=True)
+class TensorFormat:
+    """What a file expects or gives, for one image.
+
+    Attributes:
+        name: of the tensor.
+        layout: order of the axes: batch, channels (or classes), height, width.
+        shape: sides of the axes.
+        dtype: numpy name of the values' type.
+        scale: real value of one integer step; None in floating point.
+        zero_point: integer that stands for 0; None in floating point.
+    """
+
+    name: str
+    layout: Layout
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+def tensor_formats(path: Path) -> tuple[TensorFormat, TensorFormat]:
+    """Returns what an .onnx or .tflite file made by `build_models` takes and gives."""
+    if path.suffix == ".onnx":
+        session = _session(path, 1)
+        (image,), (logits,) = session.get_inputs(), session.get_outputs()
+        return (
+            TensorFormat(image.name, "NCHW", (1, *image.shape[1:]), "float32"),
+            TensorFormat(logits.name, "NC", (1, *logits.shape[1:]), "float32"),
+        )
+    interpreter = _interpreter(path, 1)
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    return _tflite_format(image, "NHWC"), _tflite_format(logits, "NC")
+
+
+def _tflite_format(tensor: Mapping[str, Any], layout: Layout) -> TensorFormat:  # Any: LiteRT has no types
+    scale, zero_point = tensor["quantization"]
+    quantization = (float(scale), int(zero_point)) if tensor["dtype"] == np.int8 else (None, None)
+    shape = tuple(map(int, tensor["shape"]))
+    return TensorFormat(tensor["name"], layout, shape, np.dtype(tensor["dtype"]).name, *quantization)
+
+
 def run_file(path: Path, images: NDArray[np.float32], *, threads: int = 1) -> NDArray[np.float32]:
     """Returns the logits (n, classes) that a file's own runtime computes.
 
@@ -107,20 +151,28 @@ def run_file(path: Path, images: NDArray[np.float32], *, threads: int = 1) -> ND
     return np.concatenate(run(path, batches, threads))
 
 
-def _run_onnx(path: Path, batches: list[NDArray[np.float32]], threads: int) -> list[NDArray[np.float32]]:
+def _session(path: Path, threads: int) -> Any:  # Any: onnxruntime has no types
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _interpreter(path: Path, threads: int) -> Any:  # Any: LiteRT has no types
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(str(path), num_threads=threads)
+
+
+def _run_onnx(path: Path, batches: list[NDArray[np.float32]], threads: int) -> list[NDArray[np.float32]]:
+    session = _session(path, threads)
     return [session.run(None, {IMAGE: batch})[0] for batch in batches]
 
 
 def _run_tflite(path: Path, batches: list[NDArray[np.float32]], threads: int) -> list[NDArray[np.float32]]:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path), num_threads=threads)
+    interpreter = _interpreter(path, threads)
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     logits = []
     size = 0
@@ -135,7 +187,7 @@ def _run_tflite(path: Path, batches: list[NDArray[np.float32]], threads: int) ->
     return logits
 
 
-def _quantized(values: NDArray[np.float32], tensor: Mapping[str, Any]) -> NDArray[np.generic]:
+def _quantized(values: NDArray[np.float32], tensor: Mapping[str, Any]) -> NDArray[np.generic]:  # Any: as above
     if tensor["dtype"] == np.float32:
         return values
     scale, zero_point = tensor["quantization"]
@@ -143,7 +195,7 @@ def _quantized(values: NDArray[np.float32], tensor: Mapping[str, Any]) -> NDArra
     return integers
 
 
-def _dequantized(values: NDArray[np.generic], tensor: Mapping[str, Any]) -> NDArray[np.float32]:
+def _dequantized(values: NDArray[np.generic], tensor: Mapping[str, Any]) -> NDArray[np.float32]:  # Any: as above
     if tensor["dtype"] == np.float32:
         return values.astype(np.float32)
     scale, zero_point = tensor["quantization"]

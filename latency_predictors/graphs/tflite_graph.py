@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,19 @@ _QUIET = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "OMP_NUM_THREADS": "1",
 }
+
+
+class ConversionError(HwnasError, RuntimeError):
+    """Some files could not be made; all others were.
+
+    Attributes:
+        reasons: why, by path of the file.
+    """
+
+    def __init__(self, reasons: Mapping[Path, str], total: int) -> None:
+        path, reason = next(iter(reasons.items()))
+        super().__init__(f"{len(reasons)} of {total} TFLite files failed to convert, first {path.name}: {reason}")
+        self.reasons = dict(reasons)
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,8 @@ def convert_tflite(jobs: Sequence[TfliteJob], done: Callable[[], None] = lambda:
         done: called after each finished job.
 
     Raises:
-        HwnasError: jobs failed, or the process died; the text names the files that are missing.
+        ConversionError: jobs failed; the others' files are there.
+        HwnasError: the process died; the text names the file it was at.
     """
     if not jobs:
         return
@@ -97,7 +111,7 @@ def _write_jobs(jobs: Sequence[TfliteJob], folder: Path) -> Path:
 
 
 def _run(jobs: Sequence[TfliteJob], jobs_file: Path, done: Callable[[], None]) -> None:
-    errors: dict[int, str] = {}
+    reasons: dict[Path, str] = {}
     finished = 0
     log_path = jobs_file.with_name("stderr.txt")
     command = [sys.executable, "-m", "latency_predictors.graphs.tflite_child", str(jobs_file)]
@@ -110,7 +124,7 @@ def _run(jobs: Sequence[TfliteJob], jobs_file: Path, done: Callable[[], None]) -
                 report = json.loads(line)
                 finished += 1
                 if report["error"]:
-                    errors[report["job"]] = report["error"]
+                    reasons[jobs[report["job"]].path] = report["error"]
                 done()
         except BaseException:
             child.kill()
@@ -121,11 +135,8 @@ def _run(jobs: Sequence[TfliteJob], jobs_file: Path, done: Callable[[], None]) -
             f"the TensorFlow process {_ending(child.returncode)} while making {jobs[finished].path.name} (file "
             f"{finished + 1} of {len(jobs)}): {_last_line(log_path)}; it needs about 1 GB of free memory"
         )
-    if errors:
-        index, error = next(iter(errors.items()))
-        raise HwnasError(
-            f"{len(errors)} of {len(jobs)} TFLite files failed to convert, first {jobs[index].path.name}: {error}"
-        )
+    if reasons:
+        raise ConversionError(reasons, len(jobs))
 
 
 def _ending(status: int) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from latency_predictors.graphs.model_file import SUFFIXES, ModelJob, Runtime, build_models
+from latency_predictors.graphs.tflite_graph import ConversionError
 from search_spaces.cost import Precision
-from search_spaces.errors import HwnasError
 from search_spaces.network import Network, folded_weights
 from tests.latency_predictors.graphs.networks import NAMES, make_images, make_network
 
@@ -20,7 +20,7 @@ class MadeFiles:
     folder: Path
     networks: dict[str, Network]
     progress: list[tuple[int, int]]
-    error: str
+    error: ConversionError | None
 
     def path(self, name: str, runtime: Runtime, precision: Precision) -> Path:
         return self.folder / f"{name}_{precision}{SUFFIXES[runtime]}"
@@ -30,7 +30,7 @@ class MadeFiles:
 def made(tmp_path_factory: pytest.TempPathFactory) -> MadeFiles:
     folder = tmp_path_factory.mktemp("files")
     networks = {name: make_network(name) for name in NAMES}
-    files = MadeFiles(folder, networks, [], "")
+    files = MadeFiles(folder, networks, [], None)
     jobs = [
         ModelJob(
             network.layers, folded_weights(network), runtime, precision,
@@ -41,6 +41,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> MadeFiles:
     some = next(job for job in jobs if job.runtime == "litert" and job.precision == "fp32")
     short = {**some.weights, "classifier.bias": some.weights["classifier.bias"][:-1]}
     jobs.insert(3, replace(some, weights=short, path=folder / "broken.tflite"))
-    with pytest.raises(HwnasError) as error:
+    with pytest.raises(ConversionError) as error:
         build_models(jobs, lambda done, total: files.progress.append((done, total)))
-    return replace(files, error=str(error.value))
+    return replace(files, error=error.value)

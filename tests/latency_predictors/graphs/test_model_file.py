@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency_predictors.graphs.model_file import RUN_BATCH, ModelJob, Runtime, build_models, run_file
+from latency_predictors.graphs.model_file import (
+    RUN_BATCH,
+    ModelJob,
+    Runtime,
+    TensorFormat,
+    build_models,
+    run_file,
+    tensor_formats,
+)
 from search_spaces.network import folded_weights
 from tests.latency_predictors.graphs.conftest import MadeFiles
 from tests.latency_predictors.graphs.networks import (
@@ -40,7 +48,9 @@ def test_an_int8_file_is_close_to_torch(name: str, runtime: Runtime, made: MadeF
 
 @pytest.mark.slow
 def test_a_conversion_that_fails_is_named_and_the_others_go_on(made: MadeFiles) -> None:
-    assert made.error.startswith("1 of 7 TFLite files failed to convert, first broken.tflite: ValueError")
+    assert str(made.error).startswith("1 of 7 TFLite files failed to convert, first broken.tflite: ValueError")
+    assert made.error
+    assert list(made.error.reasons) == [made.folder / "broken.tflite"]
     assert made.progress == [(done, 13) for done in range(1, 14)]
     assert len(list(made.folder.iterdir())) == 12
 
@@ -52,6 +62,20 @@ def test_logits_do_not_depend_on_how_images_are_batched(runtime: Runtime, made: 
     path = made.path("tiny", runtime, "fp32")
     one_by_one = np.concatenate([run_file(path, image[None]) for image in images])
     np.testing.assert_allclose(run_file(path, images), one_by_one, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_file_tells_what_it_takes_and_gives(made: MadeFiles) -> None:
+    onnx_image, onnx_logits = tensor_formats(made.path("mixed", "onnxruntime", "int8"))
+    assert onnx_image == TensorFormat("image", "NCHW", (1, 3, 17, 17), "float32")
+    assert onnx_logits == TensorFormat("logits", "NC", (1, 7), "float32")
+    image, logits = tensor_formats(made.path("mixed", "litert", "fp32"))
+    assert (image.shape, image.dtype, image.scale, logits.shape) == ((1, 17, 17, 3), "float32", None, (1, 7))
+    image, logits = tensor_formats(made.path("mixed", "litert", "int8"))
+    assert (image.layout, image.dtype, logits.dtype) == ("NHWC", "int8", "int8")
+    # The calibration images are normally distributed, so their range is a little more than 2 x 3 over 255 steps.
+    assert image.scale == pytest.approx(8 / 255, rel=0.3)
+    assert image.zero_point is not None
 
 
 def test_metadata_reaches_the_onnx_file(tmp_path: Path) -> None:
