@@ -1,0 +1,85 @@
+"""Devices that are this machine: each block is a child process pinned to its own cores."""
+
+import fcntl
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, Timing
+from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
+from latency_predictors.environment import Environment
+from search_spaces.cost import Precision
+
+RUNNER = Path(__file__).with_name("runner.py")
+REFERENCES = Path(__file__).with_name("reference")
+START_SECONDS = 120.0
+"""For the interpreter and the runtime to start, on a busy machine."""
+
+
+class LocalDevice(Device):
+    """Runs `runner.py` with this interpreter; subclasses name the runtime."""
+
+    def measure_block(self, models: Sequence[Path], *, threads: int, plan: BlockPlan) -> Block:
+        """As `Device.measure_block`; measuring processes of this user on this machine wait for each other."""
+        # -P: the runner's own folder holds modules named like the runtimes.
+        command = [sys.executable, "-P", str(RUNNER)]
+        with _alone(), RunnerProcess(command, _environment(threads)) as runner:
+            try:
+                start = runner.ask(
+                    {
+                        "runtime": self.runtime,
+                        "threads": threads,
+                        "window_ms": plan.window_ms,
+                        "min_inferences": plan.min_inferences,
+                        "patience": plan.patience,
+                        "warmup_ms": plan.warmup_ms,
+                        "timeout_seconds": plan.timeout_seconds,
+                        "probe_floor_ns": plan.probe_floor_ns,
+                    },
+                    START_SECONDS,
+                )
+            except RunnerEndedError as ended:
+                raise DeviceError(f"device {self.name} did not start: {ended}") from None
+            if start.get("error"):
+                raise DeviceError(f"device {self.name} cannot measure: {start['error']}")
+            results: list[BlockResult] = []
+            floor = int(start["probe_floor_ns"])
+            for model in models:
+                try:
+                    answer = runner.ask({"model": str(model.resolve())}, plan.timeout_seconds)
+                except RunnerEndedError as ended:
+                    results.append(BlockResult(model, None, str(ended)))
+                    break
+                floor = answer.pop("probe_floor_ns")
+                failure = answer.pop("error", "")
+                results.append(BlockResult(model, None if failure else Timing(**answer), failure))
+        return Block(Environment(**start["environment"]), floor, tuple(results))
+
+    def reference(self, precision: Precision) -> Path:
+        """As `Device.reference`."""
+        return REFERENCES / f"{precision}{self.suffix}"
+
+
+def _environment(threads: int) -> dict[str, str]:
+    # Some libraries read their number of threads when they are imported, before the runner can set it.
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+    }
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Waits until no other process of this user measures on this machine; the system unlocks on any exit."""
+    path = Path(tempfile.gettempdir()) / f"hwnas-measuring-{os.getuid()}.lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

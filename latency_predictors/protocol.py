@@ -1,0 +1,334 @@
+"""How a latency is measured: the measuring protocol, version 1.
+
+1. *Blocks.* A block is one launch of a fresh process that is pinned to its cores. Models share launches, so that the
+   start is paid once; each launch takes the models in a new random order. Inside a launch a model is loaded, run once,
+   warmed up and timed one inference at a time (`devices/runner.py`). Its median in the launch is one number.
+2. *Exclusive use is checked, not assumed.* Inferences count only while the core runs at full speed, which a speed probe
+   beside them tells (`devices/runner.py`); a median needs enough such quiet inferences, else the block does not count
+   for that model.
+3. *Reference.* A frozen network is timed first, after every five models, and last. Where it differs by more than 5 %
+   from its usual latency, the models between it and its neighbour do not count. Nothing is ever corrected by it. Usual
+   is the median over the session and over the rows that a measurement set already has for the same environment.
+4. *Interval and stop.* Student's t on the logarithms of the block medians gives the 95 % interval. A model is done when
+   the interval's half-width is below 2 % after at least the preset's least number of blocks, or when the blocks,
+   launches or time of the preset are used up.
+5. *Verdict.* Below 2 % accepted, to 5 % noisy, above refused. With fewer blocks than the preset's least it is at best
+   noisy, below three refused, and so is a model that failed to run twice. Refused rows are kept, with the reason.
+
+Why launches: the interval of one process covers the truth 19 to 34 % of the time, that of five or more launches 93 to
+95 % (measured on two cores). Looking after every block from the fifth on costs a few points of coverage on models that
+stop early; the tests hold it at 90 % and more.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from latency_predictors.devices.base import Block, BlockPlan, Device, DeviceError, Timing
+from latency_predictors.devices.runner import QUIET
+from latency_predictors.environment import Environment
+from latency_predictors.measurement import DeviceProfile
+from latency_predictors.statistics import DRIFT, Interval, Verdict, drifted, interval, verdict
+from search_spaces.errors import InputError
+
+PROTOCOL_VERSION = 1
+REFERENCE_EVERY = 5
+"""Models between two timings of the reference network."""
+MIN_BLOCKS = 3
+"""Blocks that must count for a model not to be refused; two give an interval 13 standard deviations wide."""
+FAILURES = 2
+"""Failed blocks after which a model is given up."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How carefully to measure.
+
+    Attributes:
+        name: as users write it.
+        min_blocks: that count, before a model may be accepted.
+        max_blocks: that count, after which a model is done.
+        max_launches: of processes for one group of models.
+        budget_seconds: for one group of models; no launch starts later, except the first.
+        window_ms: quiet time in a block, per model.
+        min_inferences: quiet inferences in a block, per model.
+        patience: a block gives a model up after this many times its quiet window.
+        warmup_ms: at most, in a block, per model.
+        timeout_seconds: for one model in a block; then its process is killed.
+    """
+
+    name: str
+    min_blocks: int
+    max_blocks: int
+    max_launches: int
+    budget_seconds: float
+    window_ms: float
+    min_inferences: int
+    patience: float
+    warmup_ms: float
+    timeout_seconds: float
+
+    def __post_init__(self) -> None:
+        if not MIN_BLOCKS <= self.min_blocks <= self.max_blocks <= self.max_launches:
+            raise ValueError(f"blocks must be {MIN_BLOCKS} <= min <= max <= launches, got {self}")
+        self.plan(None)  # checks itself
+
+    def plan(self, probe_floor_ns: int | None) -> BlockPlan:
+        """Returns the plan of a block."""
+        return BlockPlan(
+            self.window_ms, self.min_inferences, self.patience, self.warmup_ms, self.timeout_seconds, probe_floor_ns
+        )
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "quick", min_blocks=5, max_blocks=8, max_launches=8, budget_seconds=50,
+            window_ms=20, min_inferences=15, patience=8, warmup_ms=50, timeout_seconds=60,
+        ),
+        Preset(
+            "standard", min_blocks=5, max_blocks=15, max_launches=20, budget_seconds=1200,
+            window_ms=100, min_inferences=40, patience=12, warmup_ms=500, timeout_seconds=180,
+        ),
+    )
+}  # fmt: skip
+"""``quick`` for learning a predictor from many networks, ``standard`` for figures that are published."""
+
+
+def get_preset(name: str) -> Preset:
+    """Returns the preset of a name.
+
+    Raises:
+        InputError: no such preset.
+    """
+    if name not in PRESETS:
+        close = get_close_matches(name, PRESETS, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}{hint}")
+    return PRESETS[name]
+
+
+@dataclass
+class UsualState:
+    """What is known of the device when nothing disturbs it; grows with every launch of a session.
+
+    Attributes:
+        earlier_ms: latencies of the reference network in earlier sessions.
+        readings: (latency in milliseconds, speed probe in nanoseconds) of the reference network in this session.
+        probe_floor_ns: the fastest speed probe of this session.
+    """
+
+    earlier_ms: list[float] = field(default_factory=list)
+    readings: list[tuple[float, int]] = field(default_factory=list)
+    probe_floor_ns: int | None = None
+
+    def learn(self, block: Block, reference: Path) -> None:
+        """Takes in a launch."""
+        self.probe_floor_ns = min(self.probe_floor_ns or block.probe_floor_ns, block.probe_floor_ns)
+        for result in block.results:
+            timing = result.timing
+            if result.model == reference and timing and timing.median_ms is not None and timing.probe_ns is not None:
+                self.readings.append((timing.median_ms, timing.probe_ns))
+
+    def full_speed(self, probe_ns: int | None) -> bool:
+        """Returns whether a timing was made while the core ran as fast as it is known to."""
+        return probe_ns is not None and probe_ns <= QUIET * (self.probe_floor_ns or probe_ns)
+
+    @property
+    def reference_ms(self) -> float | None:
+        """The usual latency of the reference network."""
+        known = [*self.earlier_ms, *(latency for latency, probe in self.readings if self.full_speed(probe))]
+        return float(np.median(known)) if known else None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A timing with the reference latencies before and after it, where there are any."""
+
+    timing: Timing
+    references_ms: tuple[float, ...]
+
+    def problem(self, usual: UsualState) -> str:
+        """Returns why it does not count, or nothing."""
+        usual_ms = usual.reference_ms
+        if self.timing.median_ms is None or not usual.full_speed(self.timing.probe_ns) or usual_ms is None:
+            return "busy"
+        if not self.references_ms:
+            return "busy"
+        return "drift" if any(drifted(reference, usual_ms) for reference in self.references_ms) else ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the protocol says about one model.
+
+    Attributes:
+        model: the file.
+        verdict: whether the latency may be used.
+        reason: why it is not accepted; empty where it is.
+        environment: of the last launch.
+        interval: None where no block counts.
+        timings: of the blocks that count.
+        quiet_share: share of the time, over all blocks, in which the core ran undisturbed; None without a timing.
+        reference_ms: median of the reference network beside the blocks that count; None without any.
+    """
+
+    model: Path
+    verdict: Verdict
+    reason: str
+    environment: Environment
+    interval: Interval | None
+    timings: tuple[Timing, ...]
+    quiet_share: float | None
+    reference_ms: float | None
+
+
+@dataclass
+class _Model:
+    """What has been seen of one model so far."""
+
+    path: Path
+    readings: list[_Reading] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def counting(self, usual: UsualState) -> list[_Reading]:
+        return [reading for reading in self.readings if not reading.problem(usual)]
+
+    def done(self, preset: Preset, usual: UsualState) -> bool:
+        if len(self.failures) >= FAILURES:
+            return True
+        medians = _medians([reading.timing for reading in self.counting(usual)])
+        if len(medians) < preset.min_blocks:
+            return False
+        return len(medians) >= preset.max_blocks or verdict(interval(medians).half_width) == "accepted"
+
+    def outcome(self, preset: Preset, usual: UsualState, environment: Environment) -> Outcome:
+        counting = self.counting(usual)
+        timings = tuple(reading.timing for reading in counting)
+        found = interval(_medians(timings)) if timings else None
+        references = [reference for reading in counting for reference in reading.references_ms]
+        decided, reason = self._judge(found, len(timings), preset, usual)
+        return Outcome(
+            self.path,
+            decided,
+            reason,
+            environment,
+            found if len(timings) > 1 else None,
+            timings,
+            float(np.mean([reading.timing.quiet_share for reading in self.readings])) if self.readings else None,
+            float(np.median(references)) if references else None,
+        )
+
+    def _judge(self, found: Interval | None, blocks: int, preset: Preset, usual: UsualState) -> tuple[Verdict, str]:
+        if len(self.failures) >= FAILURES:
+            return "refused", f"it could not be run: {self.failures[-1]}"
+        enough = blocks >= preset.min_blocks
+        decided = verdict(found.half_width) if found and blocks >= MIN_BLOCKS else "refused"
+        if decided == "accepted" and enough:
+            return "accepted", ""
+        reasons = [f"the 95 % interval is ±{found.half_width:.1%}"] if found and blocks >= MIN_BLOCKS else []
+        if not enough:
+            reasons.append(f"{blocks} of {preset.min_blocks} blocks count{self._cause(usual)}")
+        return "noisy" if decided == "accepted" else decided, "; ".join(reasons)
+
+    def _cause(self, usual: UsualState) -> str:
+        problems = [reading.problem(usual) for reading in self.readings]
+        causes = self.failures[-1:]
+        if "busy" in problems:
+            share = np.mean([reading.timing.quiet_share for reading in self.readings])
+            causes.append(f"the core ran undisturbed {share:.0%} of the time")
+        if "drift" in problems:
+            causes.append(f"the reference network moved by more than {DRIFT:.0%}")
+        return ", because " + " and ".join(causes) if causes else ""
+
+
+def _medians(timings: Sequence[Timing]) -> list[float]:
+    return [timing.median_ms for timing in timings if timing.median_ms is not None]
+
+
+def measure_models(
+    device: Device,
+    models: Sequence[Path],
+    profile: DeviceProfile,
+    preset: Preset,
+    *,
+    rng: np.random.Generator,
+    usual: UsualState,
+    progress: Callable[[int], None] = lambda blocks: None,
+) -> Iterator[list[Outcome]]:
+    """Measures a group of models that share launches; yields after each launch the outcomes of those that are done.
+
+    Every model is yielded once. The iterator may be left at any point; no process survives it.
+
+    Args:
+        device: where.
+        models: different files, as many as should share a launch.
+        profile: the precision chooses the reference network; the threads are the runtime's.
+        preset: how carefully.
+        rng: of the order in each launch.
+        usual: changed by every launch; pass the same one for all groups of a session.
+        progress: called after each launch with the blocks that count so far, at most ``preset.min_blocks`` a model.
+
+    Raises:
+        DeviceError: the device cannot measure, or not the reference network.
+    """
+    reference = device.reference(profile.precision)
+    end = time.monotonic() + preset.budget_seconds
+    seen = [_Model(path) for path in models]
+    left = list(seen)
+    launches = 0
+    while left:
+        order = [left[index].path for index in rng.permutation(len(left))]
+        block = device.measure_block(
+            _with_reference(order, reference), threads=profile.threads, plan=preset.plan(usual.probe_floor_ns)
+        )
+        usual.learn(block, reference)
+        complete = _take(block, {model.path: model for model in left}, reference)
+        launches += complete  # one that a model cut short is not the others' fault; it ends by FAILURES
+        over = launches == preset.max_launches or time.monotonic() > end
+        done = [model for model in left if over or model.done(preset, usual)]
+        left = [model for model in left if model not in done]
+        progress(sum(preset.min_blocks if model not in left else _blocks(model, preset, usual) for model in seen))
+        yield [model.outcome(preset, usual, block.environment) for model in done]
+
+
+def _blocks(model: _Model, preset: Preset, usual: UsualState) -> int:
+    return min(preset.min_blocks, len(model.counting(usual)))
+
+
+def _with_reference(order: Sequence[Path], reference: Path) -> list[Path]:
+    models = [reference]
+    for start in range(0, len(order), REFERENCE_EVERY):
+        models += [*order[start : start + REFERENCE_EVERY], reference]
+    return models
+
+
+def _take(block: Block, models: dict[Path, _Model], reference: Path) -> bool:
+    """Adds a launch's results to the models; returns whether the launch came to its end."""
+    before: float | None = None
+    waiting: list[tuple[_Model, Timing]] = []
+
+    def close(after: float | None) -> None:
+        references = tuple(value for value in (before, after) if value is not None)
+        for model, timing in waiting:
+            model.readings.append(_Reading(timing, references))
+        waiting.clear()
+
+    for result in block.results:
+        if result.model == reference:
+            if result.timing is None:
+                raise DeviceError(f"the reference network {reference.name} could not be run: {result.failure}")
+            if result.timing.median_ms is not None:
+                close(result.timing.median_ms)
+                before = result.timing.median_ms
+        elif result.timing is None:
+            models[result.model].failures.append(result.failure)
+        else:
+            waiting.append((models[result.model], result.timing))
+    close(None)
+    return block.results[-1].model == reference
