@@ -1,0 +1,1 @@
+"""The front for people: an interactive page and a static picture."""
