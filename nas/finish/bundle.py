@@ -1,0 +1,92 @@
+"""A bundle: the folder of a finished network, as its report lists it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from nas.errors import RunError
+from nas.finish.report import FORMAT, FileReport, FinishReport, LatencyReport, StoredFile
+
+REPORT = "report.json"
+CARD = "MODEL_CARD.md"
+WEIGHTS = "network.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A finished network.
+
+    Attributes:
+        folder: of its files.
+        report: what is known about them.
+    """
+
+    folder: Path
+    report: FinishReport
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns JSON values: the folder and the report."""
+        return {"folder": str(self.folder), **self.report.model_dump(mode="json")}
+
+    def rows(self) -> list[dict[str, object]]:
+        """Returns table rows, one for each file on each device, then one for each refused file."""
+        rows = [_row(self, file, latency) for file in self.report.files for latency in file.latencies]
+        rows += [
+            {"model": self.report.key, "file": refused.name, "outcome": f"refused: {refused.reason}"}
+            for refused in self.report.refused
+        ]
+        return rows
+
+
+def _row(bundle: Bundle, file: FileReport, latency: LatencyReport) -> dict[str, object]:
+    predicted = ""
+    if latency.predicted_ms is not None:
+        predicted = f"{latency.predicted_ms:.4g}"
+        if latency.predicted_lower_ms is not None:
+            predicted += f" [{latency.predicted_lower_ms:.4g}, {latency.predicted_upper_ms:.4g}]"
+    return {
+        "model": bundle.report.key,
+        "file": file.name,
+        "test accuracy": f"{file.verification.accuracy:.4f}",
+        "kB": f"{file.bytes / 1000:.1f}",
+        "device": latency.device or latency.profile,
+        "predicted ms": predicted,
+        "measured ms": "" if latency.measured_ms is None else f"{latency.measured_ms:.4g}",
+        "outcome": latency.outcome,
+    }
+
+
+def stored(path: Path) -> StoredFile:
+    """Returns size and hash of a file."""
+    data = path.read_bytes()
+    return StoredFile(name=path.name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Returns the bundle in a folder, every listed file's size and hash checked.
+
+    Raises:
+        RunError: there is no whole bundle; the text says what is wrong.
+    """
+    path = folder / REPORT
+    try:
+        content = json.loads(path.read_text())
+        version = content.get("format")
+        if version != FORMAT:
+            raise RunError(f"{path} has format {version}, this version reads format {FORMAT}: finish the network again")
+        report = FinishReport.model_validate(content)
+    except FileNotFoundError:
+        raise RunError(f"{folder} holds no finished network (it has no {REPORT}): finish it first") from None
+    except (OSError, ValueError, AttributeError, ValidationError) as error:
+        detail = str(error).splitlines()[0]
+        raise RunError(f"{path} is damaged ({detail}): finish the network again") from None
+    for file in (*report.files, report.weights, report.card):
+        if not (folder / file.name).is_file():
+            raise RunError(f"{folder / file.name} is missing: finish the network again")
+        found = stored(folder / file.name)
+        if (found.bytes, found.sha256) != (file.bytes, file.sha256):
+            raise RunError(f"{folder / file.name} is not the file that {REPORT} lists: finish the network again")
+    return Bundle(folder, report)

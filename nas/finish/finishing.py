@@ -1,0 +1,259 @@
+"""The finishing stage: distil, quantize, export, verify, measure, document, for all picks together.
+
+The picks share one TensorFlow process and, on each device, process launches. A bundle's report is written last, so a
+killed stage leaves bundles that are whole and folders without a report, which are done again; their distillation goes
+on from its checkpoints and their measurements from the store.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latency_predictors.graphs.model_file import build_models
+from latency_predictors.graphs.tflite_graph import ConversionError
+from latency_predictors.store import MeasurementSet
+from nas.config import DeviceConfig, FinishConfig
+from nas.data import ImageData, inputs
+from nas.errors import RunError
+from nas.finish.bundle import CARD, REPORT, WEIGHTS, Bundle, read_bundle, stored
+from nas.finish.documents import write_documents
+from nas.finish.export import FILE_KINDS, export_jobs
+from nas.finish.remeasure import FinishedFile, measure_latencies
+from nas.finish.report import Setting
+from nas.finish.verify import Prepare, refusal, top1_accuracy, torch_logits, verify_file
+from nas.finish.work import Pick, Refusal, Work
+from nas.objectives import Constraint
+from nas.progress import Progress, ProgressListener, silent
+from nas.training.distill import METHOD, distill
+from nas.training.supernet import calibrated_subnet, calibration_split
+from search_spaces.architecture import Architecture
+from search_spaces.network import Network, save_network
+from search_spaces.supernet import Supernet, load_supernet
+
+logger = logging.getLogger(__name__)
+
+STAGE = "finish"
+CHECKPOINTS = "checkpoints"
+# Percent of the stage's time at which each part begins, for the progress line only.
+_EXPORT, _VERIFY, _MEASURE, _DONE = 50, 70, 75, 100
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """Everything that finishing depends on, beside the picks.
+
+    Attributes:
+        supernet: file of the trained supernet.
+        data: with the test split, which this stage alone reads.
+        config: of the stage.
+        devices: the experiment's, by name.
+        constraints: the experiment's.
+        folder: of the bundles; each gets a folder named by its architecture's key.
+        seed: of distillation and of the order of measuring.
+        preset: how carefully files are measured.
+        flip: whether distillation may mirror images.
+        device: torch device of distillation.
+    """
+
+    supernet: Path
+    data: ImageData
+    config: FinishConfig
+    devices: Mapping[str, DeviceConfig]
+    constraints: tuple[Constraint, ...]
+    folder: Path
+    seed: int
+    preset: str = "quick"
+    flip: bool = False
+    device: str = "cpu"
+
+    def finish(self, picks: Sequence[Pick], progress: ProgressListener = silent) -> tuple[Bundle, ...]:
+        """Returns the bundles of the picks, in order; whole ones made from the same things are not made again.
+
+        Args:
+            picks: different architectures.
+            progress: told where the stage stands, in percent, and of every refused file.
+
+        Raises:
+            InputError: the supernet's file is missing or damaged, or an architecture is not of its space.
+            RunError: a distillation diverges.
+            DeviceError: a device cannot measure.
+            HwnasError: the TensorFlow process died.
+        """
+        supernet_hash = stored(self.supernet).sha256 if self.supernet.is_file() else ""
+        identities = {pick.architecture.key: self._identity(pick, supernet_hash) for pick in picks}
+        left = [pick for pick in picks if not self._is_finished(pick, identities[pick.architecture.key])]
+        if left:
+            supernet = load_supernet(self.supernet)
+            works = self._distil(supernet, left, identities, progress)
+            self._export(works, progress)
+            self._verify(works, progress)
+            self._measure(works, progress)
+            for work in works:
+                self._write(work, supernet_hash)
+        progress(Progress(STAGE, _DONE, _DONE, f"{len(picks)} networks finished"))
+        return tuple(read_bundle(self.folder / key) for key in identities)
+
+    def _identity(self, pick: Pick, supernet_hash: str) -> str:
+        everything = {
+            "product": version("hwnas"),
+            "architecture": pick.architecture.to_json(),
+            "expected": {name: asdict(value) for name, value in sorted(pick.expected.items())},
+            "supernet": supernet_hash,
+            "data": self.data.hashes,
+            "mean": self.data.mean,
+            "std": self.data.std,
+            "config": self.config.model_dump(mode="json", exclude={"models"}),
+            "devices": {name: device.model_dump(mode="json") for name, device in self.devices.items()},
+            "constraints": [constraint.text for constraint in self.constraints],
+            "seed": self.seed,
+            "preset": self.preset,
+            "flip": self.flip,
+        }
+        return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+    def _is_finished(self, pick: Pick, identity: str) -> bool:
+        folder = self.folder / pick.architecture.key
+        try:
+            return read_bundle(folder).report.identity == identity
+        except RunError as error:
+            if (folder / REPORT).exists():
+                logger.warning("%s", error)
+            return False
+
+    def _inputs(self, resolution: int) -> Prepare:
+        return partial(inputs, resolution=resolution, mean=self.data.mean, std=self.data.std)
+
+    def _calibration(self, resolution: int) -> NDArray[np.float32]:
+        return self._inputs(resolution)(calibration_split(self.data, self.config.calibration_images).images)
+
+    def _subnet(self, supernet: Supernet, architecture: Architecture) -> Network:
+        supernet.activate(architecture)
+        images = torch.from_numpy(self._calibration(supernet.resolution)).to(self.device)
+        return calibrated_subnet(supernet, architecture, images)
+
+    def _distil(
+        self, supernet: Supernet, picks: Sequence[Pick], identities: Mapping[str, str], progress: ProgressListener
+    ) -> list[Work]:
+        supernet.to(self.device)
+        teacher = self._subnet(supernet, supernet.space.largest())
+        works = []
+        for number, pick in enumerate(picks):
+            key = pick.architecture.key
+            network = self._subnet(supernet, pick.architecture)
+
+            def told(step: int, total: int, metrics: dict[str, float], number: int = number, key: str = key) -> None:
+                done = int(_EXPORT * (number + step / total) / len(picks))
+                text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
+                progress(Progress(STAGE, done, _DONE, f"distilling {key}: {text}"))
+
+            distill(
+                network,
+                teacher,
+                self.data.without_test(),
+                self.config,
+                seed=self.seed,
+                checkpoints=self.folder / key / CHECKPOINTS,
+                flip=self.flip,
+                progress=told,
+            )
+            works.append(
+                Work(pick, self.folder / key, identities[key], network.cpu(), self._inputs(network.resolution))
+            )
+        return works
+
+    def _export(self, works: Sequence[Work], progress: ProgressListener) -> None:
+        def told(made: int, total: int) -> None:
+            done = _EXPORT + (_VERIFY - _EXPORT) * made // total
+            progress(Progress(STAGE, done, _DONE, f"exported {made} of {total} files"))
+
+        jobs = []
+        for work in works:
+            _clear(work.folder)
+            metadata = {
+                "architecture": work.key,
+                "resolution": str(work.network.resolution),
+                "mean": json.dumps(self.data.mean),
+                "std": json.dumps(self.data.std),
+                "class_names": json.dumps(self.data.class_names),
+            }
+            calibration = self._calibration(work.network.resolution)
+            jobs += export_jobs(work.network, work.folder, calibration, metadata)
+        progress(Progress(STAGE, _EXPORT, _DONE, f"exporting {len(jobs)} files"))
+        try:
+            build_models(jobs, told)
+        except ConversionError as error:
+            for work in works:
+                for path, reason in error.reasons.items():
+                    if path.parent == work.folder:
+                        _refuse(work, path.name, Refusal(f"it could not be converted: {reason}"), progress)
+
+    def _verify(self, works: Sequence[Work], progress: ProgressListener) -> None:
+        test = self.data.test
+        for number, work in enumerate(works):
+            done = _VERIFY + (_MEASURE - _VERIFY) * number // len(works)
+            progress(Progress(STAGE, done, _DONE, f"running the files of {work.key} on {len(test)} test images"))
+            reference = torch_logits(work.network, test.images, work.prepare)
+            work.test_accuracy = top1_accuracy(reference, test.labels)
+            for kind in FILE_KINDS:
+                if kind.name in work.refused:
+                    continue
+                found = verify_file(work.folder / kind.name, kind.precision, test, work.prepare, reference)
+                reason = refusal(found, kind.precision, self.config.max_int8_accuracy_drop)
+                if reason:
+                    (work.folder / kind.name).unlink()
+                    _refuse(work, kind.name, Refusal(reason, found), progress)
+                else:
+                    work.passed[kind.name] = found
+
+    def _measure(self, works: Sequence[Work], progress: ProgressListener) -> None:
+        def told(share: float, text: str) -> None:
+            progress(Progress(STAGE, int(_MEASURE + (_DONE - _MEASURE) * share), _DONE, f"measuring on {text}"))
+
+        latencies = measure_latencies(
+            [
+                FinishedFile(work.folder / kind.name, kind, work.pick.architecture, work.pick.expected)
+                for work in works
+                for kind in work.passed_kinds
+            ],
+            self.devices,
+            self.constraints,
+            preset=self.preset,
+            seed=self.seed,
+            store=MeasurementSet(self.folder / "measurements.parquet"),
+            progress=told,
+        )
+        for work in works:
+            work.latencies = latencies
+
+    def _write(self, work: Work, supernet_hash: str) -> None:
+        save_network(work.network, work.folder / WEIGHTS)
+        training: dict[str, Setting] = {
+            "method": METHOD,
+            **self.config.model_dump(mode="json", exclude={"models"}),
+            "flip": self.flip,
+            "supernet_sha256": supernet_hash,
+        }
+        write_documents(work, self.data, training, {"distillation": self.seed, "measuring": self.seed})
+        shutil.rmtree(work.folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    """Removes what an earlier finishing left, the report first; checkpoints stay."""
+    for name in (REPORT, CARD, WEIGHTS, *(kind.name for kind in FILE_KINDS)):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _refuse(work: Work, name: str, refusal: Refusal, progress: ProgressListener) -> None:
+    work.refused[name] = refusal
+    logger.warning("%s of %s is refused: %s", name, work.key, refusal.reason)
+    progress(Progress(STAGE, _VERIFY, _DONE, f"refused {name} of {work.key}: {refusal.reason}", notable=True))

@@ -1,0 +1,168 @@
+"""The latency of finished files, measured and held against what the search promised."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from latency_predictors.measurement import DeviceProfile, Measurement
+from latency_predictors.session import measure_files
+from latency_predictors.store import MeasurementSet
+from nas.config import DeviceConfig
+from nas.finish.export import FileKind
+from nas.finish.report import LatencyReport, Outcome
+from nas.objectives import Constraint, Value
+from search_spaces.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a file is measured.
+
+    Attributes:
+        device: its name in the experiment; None where the experiment names none that runs such files.
+        profile: the device.
+    """
+
+    device: str | None
+    profile: DeviceProfile
+
+    @property
+    def objective(self) -> str | None:
+        """The name of the latency there, as objectives and constraints write it."""
+        return f"latency_ms@{self.device}" if self.device else None
+
+
+@dataclass(frozen=True)
+class FinishedFile:
+    """A file that passed its verification.
+
+    Attributes:
+        path: of the file.
+        kind: which of the four.
+        architecture: of the network.
+        expected: what the search knew of the architecture, by objective name.
+    """
+
+    path: Path
+    kind: FileKind
+    architecture: Architecture
+    expected: Mapping[str, Value]
+
+
+def targets(kind: FileKind, devices: Mapping[str, DeviceConfig]) -> list[Target]:
+    """Returns the experiment's devices that run such a file; where there is none, this machine with one thread."""
+    named = [
+        Target(name, DeviceProfile(device.device, device.precision, device.threads))
+        for name, device in devices.items()
+        if (device.device, device.precision) == (kind.device, kind.precision)
+    ]
+    return named or [Target(None, DeviceProfile(kind.device, kind.precision))]
+
+
+def measure_latencies(
+    files: Sequence[FinishedFile],
+    devices: Mapping[str, DeviceConfig],
+    constraints: Sequence[Constraint],
+    *,
+    preset: str,
+    seed: int,
+    store: MeasurementSet,
+    progress: Callable[[float, str], None],
+) -> dict[Path, list[LatencyReport]]:
+    """Measures every file wherever it runs; files for one device share process launches.
+
+    A file whose measurement is refused is measured once more.
+
+    Args:
+        files: of all networks.
+        devices: the experiment's, by name.
+        constraints: the experiment's; those on latency are part of the promise.
+        preset: how carefully to measure.
+        seed: of the order of measuring.
+        store: where measurements are kept; what it has of the same file is not measured again.
+        progress: called with the share done and the state in words.
+
+    Returns:
+        By path, in the order of `targets`.
+
+    Raises:
+        DeviceError: a device cannot measure.
+    """
+    groups: dict[Target, list[FinishedFile]] = defaultdict(list)
+    for file in files:
+        for target in targets(file.kind, devices):
+            groups[target].append(file)
+    reports: dict[Path, list[LatencyReport]] = {file.path: [] for file in files}
+    for number, (target, group) in enumerate(groups.items()):
+
+        def told(done: int, total: int, text: str, number: int = number, target: Target = target) -> None:
+            progress((number + done / max(1, total)) / len(groups), f"{target.profile.id}: {text}")
+
+        def measure(target: Target = target, group: Sequence[FinishedFile] = group) -> list[Measurement]:
+            return measure_files(
+                [file.path for file in group],
+                target.profile,
+                architectures=[file.architecture for file in group],
+                preset=preset,
+                seed=seed,
+                store=store,
+                progress=told,
+            )
+
+        rows = measure()
+        if not all(row.usable for row in rows):
+            # Most often something else disturbed the machine; the store has the others, so only these are run again.
+            rows = measure()
+        for file, row in zip(group, rows, strict=True):
+            predicted = file.expected.get(target.objective) if target.objective else None
+            reports[file.path].append(latency_report(target, row, predicted, constraints))
+    return reports
+
+
+def latency_report(
+    target: Target, row: Measurement, predicted: Value | None, constraints: Sequence[Constraint]
+) -> LatencyReport:
+    """Returns a measurement beside what was promised.
+
+    Args:
+        target: where it was measured.
+        row: the measurement.
+        predicted: the latency that the search knew; None where it knew none.
+        constraints: the experiment's; those on this latency count.
+    """
+    bounds = [constraint for constraint in constraints if constraint.objective.name == target.objective]
+    measured = row.latency_ms if row.usable else None
+    return LatencyReport(
+        device=target.device,
+        profile=target.profile.id,
+        predicted_ms=predicted.value if predicted else None,
+        predicted_lower_ms=predicted.lower if predicted else None,
+        predicted_upper_ms=predicted.upper if predicted else None,
+        constraints=tuple(bound.text for bound in bounds),
+        processor=row.environment.cpu,
+        runtime_version=row.environment.runtime,
+        measured_ms=measured,
+        measured_lower_ms=row.lower_ms if row.usable else None,
+        measured_upper_ms=row.upper_ms if row.usable else None,
+        verdict=row.verdict,
+        reason=row.reason,
+        outcome=_outcome(measured, predicted, bounds),
+        inside_interval=_inside(measured, predicted),
+    )
+
+
+def _outcome(measured: float | None, predicted: Value | None, bounds: Sequence[Constraint]) -> Outcome:
+    if measured is None:
+        return "not measured"
+    if predicted is None:
+        return "no prediction"
+    # Faster than predicted breaks no promise; `inside_interval` says that the prediction was wrong.
+    upper = predicted.value if predicted.upper is None else predicted.upper
+    return "kept" if measured <= upper and all(bound.violation(measured) <= 0 for bound in bounds) else "broken"
+
+
+def _inside(measured: float | None, predicted: Value | None) -> bool | None:
+    if measured is None or predicted is None or predicted.lower is None or predicted.upper is None:
+        return None
+    return predicted.lower <= measured <= predicted.upper
