@@ -53,6 +53,7 @@ class DataConfig(FileModel):
         validation_fraction: share of the training images kept for selection.
         test_fraction: share kept for the final test where the data has no test split of its own.
         max_images: use only the first N training images (after shuffling), for trials; null for all.
+        flip: whether a mirrored image keeps its class (photographs do, digits do not), so that training may mirror.
         seed: of the splits.
     """
 
@@ -61,6 +62,7 @@ class DataConfig(FileModel):
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
     max_images: Count | None = None
+    flip: bool = False
     seed: int = 0
 
     @model_validator(mode="after")
@@ -82,7 +84,7 @@ class SupernetConfig(FileModel):
         warmup_fraction: share of the steps with rising learning rate.
         label_smoothing: of the largest subnet's loss.
         random_subnets: subnets sampled a step beside the largest and the smallest (sandwich rule).
-        augment: random shifts and, where the data allows it, flips.
+        augment: random shifts and, where `data.flip` allows it, mirroring.
         calibration_images: training images whose statistics batch norm uses in an evaluated subnet.
         checkpoint_seconds: at most this much training is lost when the process is killed.
     """

@@ -2,8 +2,8 @@
 
 ::
 
-    runs/<name>/  config.yaml  status.json  run.lock  ledger.db  supernet/  measurements/<device>/  predictors/<device>/
-                  front.json  front.html  front.png  picks.json  finish/<architecture key>/
+    runs/<name>/  config.yaml  status.json  run.lock  ledger.db  supernet/  measurements/<device>.parquet
+                  predictors/<device>/v1/  front.json  front.html  front.png  picks.json  finish/<architecture key>/
 """
 
 import fcntl
@@ -64,7 +64,9 @@ class Run:
             InputError: there is no run, or its config is damaged.
         """
         if not (path / "config.yaml").is_file():
-            raise InputError(f"{path} is no run directory (it has no config.yaml): give a directory that `nas run` made")
+            raise InputError(
+                f"{path} is no run directory (it has no config.yaml): give a directory that `nas run` made"
+            )
         return cls(path, load_config(path / "config.yaml"))
 
     @property
@@ -92,13 +94,14 @@ class Run:
         """Finished bundles, one folder per architecture key."""
         return self.path / "finish"
 
-    def measurements_dir(self, device: str) -> Path:
-        """The measurement set of a device of the config."""
-        return self.path / "measurements" / device
+    @property
+    def predictors_dir(self) -> Path:
+        """The catalog of the run's latency predictors, by device."""
+        return self.path / "predictors"
 
-    def predictor_dir(self, device: str) -> Path:
-        """The versions of a device's latency predictor."""
-        return self.path / "predictors" / device
+    def measurements_path(self, device: str) -> Path:
+        """The measurement set of a device of the config."""
+        return self.path / "measurements" / f"{device}.parquet"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

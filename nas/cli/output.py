@@ -18,7 +18,7 @@ def emit(data: Mapping[str, object] | Sequence[object], rows: Sequence[Mapping[s
 
     Args:
         data: the whole answer, for ``json``.
-        rows: what a table shows, one mapping per line with the same keys.
+        rows: what a table shows, one mapping per line; a key that a line lacks leaves its cell empty.
         format: ``table`` or ``json``.
     """
     if format == "json":
@@ -30,11 +30,12 @@ def emit(data: Mapping[str, object] | Sequence[object], rows: Sequence[Mapping[s
     if not rows:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0]:
-        numeric = all(isinstance(row[name], int | float) or row[name] in ("", "-") for row in rows)
-        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        numeric = all(isinstance(row.get(name, ""), int | float) or row.get(name, "") in ("", "-") for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(_cell(row.get(name, "")) for name in names))
     # A pipe has no width: never wrap what another program reads line by line.
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 240).print(table)
 
@@ -52,7 +53,7 @@ def say(text: str) -> None:
 
 
 class ProgressLine:
-    """One live line on a terminal; elsewhere a plain line at a fixed interval; a line of its own for what is notable."""
+    """One live line on a terminal, else a plain line at a fixed interval; notable events get their own."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()

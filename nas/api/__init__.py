@@ -1,0 +1,36 @@
+"""Every verb of the product as a typed function; the command line calls only these.
+
+Importing this loads nothing heavy: torch, ray and TensorFlow are imported by the verbs that need them.
+"""
+
+from nas.api.latency import (
+    evaluate_latency,
+    fit_latency,
+    list_predictors,
+    measure_latency,
+    measurement_rows,
+)
+from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
+from nas.api.results import front, front_rows, pick, point_rows
+from nas.config import ExperimentConfig, load_config
+
+__all__ = [
+    "ExperimentConfig",
+    "RunResult",
+    "evaluate_latency",
+    "finish",
+    "fit_latency",
+    "front",
+    "front_rows",
+    "list_predictors",
+    "load_config",
+    "measure_latency",
+    "measurement_rows",
+    "pick",
+    "point_rows",
+    "quickstart",
+    "run",
+    "search",
+    "start",
+    "train",
+]

@@ -1,0 +1,213 @@
+"""The verbs of device teams: measure networks, fit a predictor, check it against fresh measurements."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.config import DeviceConfig
+from nas.errors import InputError
+from nas.progress import Progress, ProgressListener, silent
+from search_spaces.architecture import Architecture
+from search_spaces.cost import Precision
+from search_spaces.layer import LayerSpec
+from search_spaces.space import SearchSpace, load_space
+
+if TYPE_CHECKING:
+    from latency_predictors.catalog import CatalogEntry
+    from latency_predictors.evaluation import FittedPredictor
+    from latency_predictors.measurement import DeviceProfile, Measurement
+
+Network = tuple[Architecture, tuple[LayerSpec, ...]]
+
+
+def measure_latency(
+    out: Path,
+    *,
+    space: str = "tiny",
+    count: int = 40,
+    device: str = "local/onnxruntime",
+    precision: Precision = "fp32",
+    threads: int = 1,
+    preset: str = "quick",
+    seed: int = 0,
+    progress: ProgressListener = silent,
+) -> "list[Measurement]":
+    """Measures distinct random networks of a space and adds the rows to a measurement set.
+
+    Args:
+        out: the set's Parquet file; networks it already has under the same conditions are not measured again.
+        space: shipped space or YAML file.
+        count: of networks.
+        device: name of a device.
+        precision: of the measured files.
+        threads: of the runtime.
+        preset: ``quick`` or ``standard``.
+        seed: of the networks drawn, of their weights and of the order of measuring.
+        progress: told where it stands.
+
+    Returns:
+        A row for each network, refused ones included.
+
+    Raises:
+        InputError: an unknown space, device or preset, a damaged measurement set, a space smaller than ``count``.
+    """
+    from latency_predictors.measurement import DeviceProfile
+    from latency_predictors.session import measure_networks
+    from latency_predictors.store import MeasurementSet
+
+    return measure_networks(
+        distinct_networks(load_space(space), count, seed),
+        DeviceProfile(device, precision, threads),
+        preset=preset,
+        seed=seed,
+        store=MeasurementSet(out),
+        progress=lambda done, total, text: progress(Progress("measure", done, total, text)),
+    )
+
+
+def fit_latency(data: Path, name: str, store: Path, space: str | None = None) -> dict[str, object]:
+    """Fits a predictor to the usable rows of a measurement set and saves it as the next version of ``name``.
+
+    Args:
+        data: Parquet file with rows of one device profile.
+        name: of the predictor.
+        store: folder of predictors.
+        space: YAML file of the networks' space where it is none that ships.
+
+    Returns:
+        A summary: version, kind, rows, and the cross-validated scores of that kind.
+
+    Raises:
+        InputError: too few rows, rows of several profiles, a damaged file.
+    """
+    from latency_predictors.catalog import Catalog
+
+    entry = Catalog(store).save(name, _fit(_usable(data), _layers_by_name(space)))
+    return _summary(entry)
+
+
+def evaluate_latency(name: str, data: Path, store: Path, space: str | None = None) -> dict[str, object]:
+    """Returns the scores of a saved predictor on the usable rows of a measurement set.
+
+    Raises:
+        InputError: no such predictor, or the rows are of another device profile.
+    """
+    from latency_predictors.catalog import Catalog
+    from latency_predictors.metrics import scores
+
+    catalog = Catalog(store)
+    entry, predictor, rows = catalog.entry(name), catalog.load(name), _usable(data)
+    if rows[0].profile.id != entry.device:
+        raise InputError(f"{entry.id} predicts {entry.device}, {data} holds {rows[0].profile.id}: choose rows of one")
+    layers = _layers_by_name(space)
+    found = scores(predictor.predict([layers(_architecture(row)) for row in rows]), _latencies(rows))
+    return {"predictor": entry.id, "device": entry.device, **asdict(found)}
+
+
+def list_predictors(store: Path) -> list[dict[str, object]]:
+    """Returns a summary of every version of every predictor in a folder."""
+    from latency_predictors.catalog import Catalog
+
+    return [_summary(entry) for entry in Catalog(store).entries()]
+
+
+def measurement_rows(rows: "Sequence[Measurement]") -> list[dict[str, object]]:
+    """Returns a table row for each measurement."""
+    return [
+        {
+            "key": row.key,
+            "device": row.profile.id,
+            "latency_ms": row.latency_ms or "-",
+            "interval_95": f"[{row.lower_ms:.4g}, {row.upper_ms:.4g}]" if row.lower_ms and row.upper_ms else "-",
+            "blocks": len(row.block_medians_ms),
+            "verdict": row.verdict,
+            "reason": row.reason,
+        }
+        for row in rows
+    ]
+
+
+def profile_of(config: DeviceConfig) -> "DeviceProfile":
+    """Returns the profile that a device of an experiment is measured with."""
+    from latency_predictors.measurement import DeviceProfile
+
+    return DeviceProfile(config.device, config.precision, config.threads)
+
+
+def distinct_networks(space: SearchSpace, count: int, seed: int) -> list[Network]:
+    """Returns the smallest, the largest and then random architectures of a space, with their layers, each once.
+
+    Raises:
+        InputError: the space has fewer than ``count`` architectures.
+    """
+    if count > space.size:
+        raise InputError(f"space {space.name!r} has {space.size} architectures, fewer than the {count} asked for")
+    rng = np.random.default_rng([seed, count])
+    found = {architecture.key: architecture for architecture in (space.smallest(), space.largest())}
+    while len(found) < count:
+        architecture = space.sample(rng)
+        found[architecture.key] = architecture
+    return [(architecture, space.layers(architecture)) for architecture in list(found.values())[:count]]
+
+
+def fit_measured(rows: "Sequence[Measurement]", space: SearchSpace) -> "FittedPredictor":
+    """Returns a predictor fitted to measured networks of one space and one device profile."""
+    return _fit(rows, space.layers)
+
+
+def _fit(rows: "Sequence[Measurement]", layers: Callable[[Architecture], tuple[LayerSpec, ...]]) -> "FittedPredictor":
+    from latency_predictors.evaluation import fit_predictor
+
+    # A normal distribution's 95 % interval reaches 1.96 standard errors to each side.
+    noise = np.array([(row.half_width or 0.0) / 1.96 for row in rows])
+    return fit_predictor(
+        [layers(_architecture(row)) for row in rows],
+        _latencies(rows),
+        noise,
+        metric="latency_ms",
+        device=rows[0].profile.id,
+    )
+
+
+def _usable(data: Path) -> "list[Measurement]":
+    from latency_predictors.store import MeasurementSet
+
+    rows = MeasurementSet(data).read_usable()
+    profiles = sorted({row.profile.id for row in rows})
+    if len(profiles) != 1:
+        held = ", ".join(profiles) or "no usable row"
+        raise InputError(f"{data} must hold rows of one device profile, it holds {held}: measure into one file each")
+    return rows
+
+
+def _architecture(row: "Measurement") -> Architecture:
+    if row.architecture is None:
+        raise InputError(f"row {row.key} names no architecture: leave rows of finished files out")
+    return row.architecture
+
+
+def _latencies(rows: "Sequence[Measurement]") -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    return np.array([row.latency_ms for row in rows], np.float64)
+
+
+def _layers_by_name(space: str | None) -> Callable[[Architecture], tuple[LayerSpec, ...]]:
+    """Returns a function that finds an architecture's space by its name and tells its layers."""
+    own = load_space(space) if space else None
+    shipped = cache(load_space)
+
+    def layers(architecture: Architecture) -> tuple[LayerSpec, ...]:
+        found = own if own and own.name == architecture.space else shipped(architecture.space)
+        if not found.contains(architecture):
+            raise InputError(f"{architecture.key} is no network of space {found.name!r}: give its file with --space")
+        return found.layers(architecture)
+
+    return layers
+
+
+def _summary(entry: "CatalogEntry") -> dict[str, object]:
+    best = entry.validations[0]
+    return {"predictor": entry.id, "device": entry.device, "rows": entry.rows, **best.to_dict()}

@@ -1,0 +1,313 @@
+"""The way of a run: train, measure, fit, search, pick, finish. Every stage finds what earlier starts have done."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import file_digest
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.api.latency import distinct_networks, fit_measured, profile_of
+from nas.api.results import front, pick, read_picks
+from nas.config import ExperimentConfig, RayConfig, load_config
+from nas.front import Front, FrontPoint
+from nas.progress import Progress, ProgressListener, silent
+from nas.run import Run
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from latency_predictors.base import LatencyPredictor
+    from latency_predictors.measurement import Measurement
+    from nas.data import ImageData
+    from nas.finish import Bundle
+    from nas.search.executors.base import Executor
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run ended with.
+
+    Attributes:
+        run_dir: of the run.
+        front: every evaluated network, judged.
+        bundles: the finished networks.
+    """
+
+    run_dir: Path
+    front: Front
+    bundles: "tuple[Bundle, ...]"
+
+    @property
+    def front_html(self) -> Path:
+        """The page of the front."""
+        return self.run_dir / "front.html"
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns JSON values."""
+        return {
+            "run": str(self.run_dir),
+            "front_html": str(self.front_html),
+            "evaluated": len(self.front.points),
+            "on_front": len(self.front.best),
+            "knee": self.front.knee,
+            "models": [bundle.to_dict() for bundle in self.bundles],
+        }
+
+    def rows(self) -> list[dict[str, object]]:
+        """Returns a table row for each finished file."""
+        return [row for bundle in self.bundles for row in bundle.rows()]
+
+
+def start(config: Path | ExperimentConfig, overrides: tuple[str, ...] = ()) -> Run:
+    """Returns the run of an experiment, made or resumed; nothing is computed yet.
+
+    Raises:
+        InputError: a mistake in the file, or the run was started with another space, data, objectives or seed.
+    """
+    return Run.start(config if isinstance(config, ExperimentConfig) else load_config(config, overrides))
+
+
+def quickstart(
+    name: str = "quickstart", runs_dir: Path = Path("runs"), progress: ProgressListener = silent
+) -> RunResult:
+    """Runs the embedded experiment: the whole way on scikit-learn's digits.
+
+    Args:
+        name: of the run.
+        runs_dir: where its directory is made.
+        progress: told where it stands.
+    """
+    path = Path(str(files("nas").joinpath("quickstart.yaml")))
+    return run(load_config(path, (f"name={name}", f"runs_dir={runs_dir}")), progress)
+
+
+def run(config: ExperimentConfig, progress: ProgressListener = silent) -> RunResult:
+    """Runs an experiment the whole way; goes on where an earlier start was stopped.
+
+    Raises:
+        InputError: as `start`.
+        RunError: another process works on this run, or a stage cannot go on.
+    """
+    started = Run.start(config)
+    search(started, progress)
+    return finish(started.path, (), progress)
+
+
+def train(run: Run, progress: ProgressListener = silent) -> dict[str, object]:
+    """Trains the run's supernet, or finds it trained; returns a summary."""
+    with run.locked():
+        return _train(run, _Loaded(run.config), progress)
+
+
+class _Loaded:
+    """The space and the data of a config, loaded once for all stages."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        from nas.data import load_data
+
+        self.data: ImageData = load_data(config.data)
+        self.space: SearchSpace = config.space.load().with_data(
+            image_channels=self.data.image_channels, classes=self.data.classes
+        )
+
+
+def _train(run: Run, loaded: _Loaded, progress: ProgressListener) -> dict[str, object]:
+    from nas.training.supernet import SUPERNET_FILE, train_supernet
+
+    path = run.supernet_dir / SUPERNET_FILE
+    if not path.exists():
+        with run.stage("train"):
+            train_supernet(
+                loaded.space,
+                loaded.data.without_test(),
+                run.config.accuracy,
+                run.supernet_dir,
+                seed=run.config.seed,
+                device=training_device(),
+                flip=run.config.data.flip,
+                progress=_training_progress(progress),
+            )
+    return {"supernet": str(path), "sha256": _sha256(path), "images": len(loaded.data.train.labels)}
+
+
+def _training_progress(progress: ProgressListener) -> Callable[[int, int, dict[str, float]], None]:
+    def told(step: int, total: int, metrics: dict[str, float]) -> None:
+        text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
+        progress(Progress("train", step, total, text))
+
+    return told
+
+
+def training_device() -> str:
+    """Returns ``cuda`` where there is a GPU, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _predictors(run: Run, loaded: _Loaded, progress: ProgressListener) -> "dict[str, LatencyPredictor]":
+    """Returns a predictor for every device whose latency is an objective or bounded: loaded, or measured and fitted."""
+    from latency_predictors.catalog import Catalog
+
+    config, catalog = run.config, Catalog(run.predictors_dir)
+    terms = (*config.parsed_objectives, *(constraint.objective for constraint in config.parsed_constraints))
+    devices = dict.fromkeys(term.device for term in terms if term.metric == "latency_ms" and term.device)
+    fitted = {entry.name for entry in catalog.entries()}
+    for device in devices:
+        if device not in fitted:
+            rows = _measure(run, device, loaded.space, progress)
+            with run.stage(f"fit {device}"):
+                entry = catalog.save(device, fit_measured(rows, loaded.space))
+            found = entry.validations[0].scores
+            text = (
+                f"{device}: {entry.kind} predictor from {entry.rows} networks; cross-validated: MAPE {found.mape:.1%}, "
+                f"within 10 %: {found.within_10:.0%}, Spearman {found.spearman:.3f}, "
+                f"coverage of the 90 % interval {found.coverage:.0%}"
+            )
+            progress(Progress("fit", 1, 1, text, notable=True))
+    return {device: catalog.load(device) for device in devices}
+
+
+def _measure(run: Run, device: str, space: SearchSpace, progress: ProgressListener) -> "list[Measurement]":
+    """Returns the usable rows of a device, measured now or by an earlier start."""
+    from latency_predictors.session import measure_networks
+    from latency_predictors.store import MeasurementSet
+
+    config = run.config
+    with run.stage(f"measure {device}"):
+        rows = measure_networks(
+            distinct_networks(space, config.latency.count, config.seed),
+            profile_of(config.devices[device]),
+            preset=config.latency.preset,
+            seed=config.seed,
+            store=MeasurementSet(run.measurements_path(device)),
+            progress=lambda done, total, text: progress(Progress("measure", done, total, f"{device}: {text}")),
+        )
+    return [row for row in rows if row.usable]
+
+
+def search(run: Run, progress: ProgressListener = silent) -> dict[str, object]:
+    """Searches up to the budget, after training and measuring what is missing; writes the front's files.
+
+    Returns:
+        A summary: why the search ended, counts, the size of the front, its hypervolume and knee.
+    """
+    with run.locked():
+        loaded = _Loaded(run.config)
+        trained = _train(run, loaded, progress)
+        return _search(run, loaded, trained, progress)
+
+
+def _search(run: Run, loaded: _Loaded, trained: dict[str, object], progress: ProgressListener) -> dict[str, object]:
+    from latency_predictors.catalog import Catalog
+    from nas.evaluators.costs import AnalyticAndPredictedCosts
+    from nas.evaluators.supernet import SupernetEvaluator
+    from nas.search.ledger import Ledger
+    from nas.search.loop import run_search
+    from nas.search.problem import SearchProblem
+    from nas.search.results import evaluated
+
+    config = run.config
+    predictors = _predictors(run, loaded, progress)
+    objectives, constraints = config.parsed_objectives, config.parsed_constraints
+    costs = AnalyticAndPredictedCosts(
+        loaded.space,
+        (*objectives, *(constraint.objective for constraint in constraints)),
+        precisions={name: device.precision for name, device in config.devices.items()},
+        predictors=predictors,
+    )
+    entries = [Catalog(run.predictors_dir).entry(device) for device in predictors]
+    hashes = {f"predictor of {entry.name}": f"{entry.id} {entry.training_set}" for entry in entries}
+    problem = SearchProblem(loaded.space, objectives, constraints, {"supernet": str(trained["sha256"])} | hashes)
+    with run.stage("search"), Ledger(run.ledger_path) as ledger:
+        outcome = run_search(
+            problem,
+            evaluator=SupernetEvaluator.of(run),
+            costs=costs,
+            executor=_executor(config.ray),
+            ledger=ledger,
+            config=config.search,
+            seed=config.seed,
+            validation_images=len(loaded.data.validation.labels),
+            listener=progress,
+        )
+        found = evaluated(ledger)
+    if outcome.kind == "stopped":
+        raise KeyboardInterrupt
+    result = Front.of(config.name, objectives, constraints, [(item.architecture, item.values) for item in found])
+    _write_front(run, result)
+    return asdict(outcome) | {
+        "on_front": len(result.best),
+        "hypervolume": result.hypervolume,
+        "knee": result.knee or "",
+    }
+
+
+def _executor(config: RayConfig) -> "Executor":
+    if config.executor == "serial":
+        from nas.search.executors.serial import SerialExecutor
+
+        return SerialExecutor()
+    from nas.search.executors.ray_actors import RayExecutor
+
+    return RayExecutor(config)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _write_front(run: Run, result: Front) -> None:
+    from nas.plots.front_html import write_front_html
+    from nas.plots.front_png import write_front_png
+
+    write_front_html(result, run.path / "front.html", run.path)
+    write_front_png(result, run.path / "front.png")
+    result.save(run.front_path)
+
+
+def finish(run_dir: Path, keys: Sequence[str] = (), progress: ProgressListener = silent) -> RunResult:
+    """Finishes networks of a run; those whose files are whole already are not finished again.
+
+    Args:
+        run_dir: of the run.
+        keys: of evaluated architectures; by default the run's picks, or, where nobody picked, `FinishConfig.models`
+            spread along the front.
+        progress: told where it stands.
+
+    Raises:
+        InputError: no run, no such architecture, nothing searched yet.
+    """
+    from nas.data import load_data
+    from nas.finish import Finishing, Pick
+    from nas.training.supernet import SUPERNET_FILE
+
+    run = Run.open(run_dir)
+    with run.locked():
+        found = front(run_dir)
+        points = [found.point(key) for key in dict.fromkeys(keys)] if keys else _picks(run, found)
+        config = run.config
+        finishing = Finishing(
+            supernet=run.supernet_dir / SUPERNET_FILE,
+            data=load_data(config.data),
+            config=config.finish,
+            devices=config.devices,
+            constraints=config.parsed_constraints,
+            folder=run.finish_dir,
+            seed=config.seed,
+            preset=config.latency.preset,
+            flip=config.data.flip,
+            device=training_device(),
+        )
+        with run.stage("finish"):
+            bundles = finishing.finish([Pick(point.architecture, point.values) for point in points], progress)
+    return RunResult(run_dir, found, bundles)
+
+
+def _picks(run: Run, found: Front) -> Sequence[FrontPoint]:
+    """Returns the run's picks; picks spread along the front where nobody has picked."""
+    keys = read_picks(run)
+    if keys:
+        return [found.point(key) for key in keys]
+    return pick(run.path, rule="spread", count=run.config.finish.models)

@@ -1,0 +1,80 @@
+"""Reading and choosing from the front of a run."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.errors import RunError
+from nas.front import Front, FrontPoint
+from nas.objectives import Constraint, Value
+from nas.run import Run
+from search_spaces.atomic import write_json
+
+
+def front(run_dir: Path) -> Front:
+    """Returns the front of a run.
+
+    Raises:
+        InputError: no run there, or nothing was searched yet.
+    """
+    return Front.load(Run.open(run_dir).front_path)
+
+
+def pick(run_dir: Path, within: Sequence[str] = (), rule: str | None = None, count: int = 1) -> tuple[FrontPoint, ...]:
+    """Returns networks chosen from the front, and writes their keys to picks.json.
+
+    Args:
+        run_dir: of the run.
+        within: budgets such as ``latency_ms@cpu <= 2``.
+        rule: as `nas.pick.pick`.
+        count: how many.
+
+    Raises:
+        InputError: no run, no network within the budgets, an unknown rule.
+    """
+    from nas.pick import pick as choose
+
+    picked = choose(front(run_dir), rule, [Constraint.parse(text) for text in within], count)
+    keys = [point.key for point in picked]
+    write_json(Run.open(run_dir).picks_path, {"format": 1, "rule": rule, "within": list(within), "keys": keys})
+    return picked
+
+
+def read_picks(run: Run) -> list[str]:
+    """Returns the keys in picks.json; none where nobody picked.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    if not run.picks_path.exists():
+        return []
+    try:
+        return [str(key) for key in json.loads(run.picks_path.read_text())["keys"]]
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"{run.picks_path} is damaged: write it again with `nas pick {run.path}`") from None
+
+
+def point_rows(points: Sequence[FrontPoint]) -> list[dict[str, object]]:
+    """Returns a table row for each network: its values with intervals, key and short form."""
+    return [
+        {
+            **{name: _show(value) for name, value in point.values.items()},
+            "key": point.key,
+            "architecture": point.architecture.text,
+        }
+        for point in points
+    ]
+
+
+def front_rows(front: Front) -> list[dict[str, object]]:
+    """Returns the table of a front, the knee marked."""
+    return [
+        {"": "knee" if point.key == front.knee else "", **row}
+        for point, row in zip(front.best, point_rows(front.best), strict=True)
+    ]
+
+
+def _show(value: Value) -> str:
+    if value.lower is None or value.upper is None:
+        return f"{value.value:g}"
+    return f"{value.value:.4g} [{value.lower:.4g}, {value.upper:.4g}] {value.source}"

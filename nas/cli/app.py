@@ -1,0 +1,157 @@
+"""The commands of a run: the whole way, its stages, and reading its results."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.cli import latency
+from nas.cli.options import ConfigArgument, FormatOption, OverridesArgument, RunArgument
+from nas.cli.output import ProgressLine, emit, say
+
+if TYPE_CHECKING:
+    from nas.api import RunResult
+
+app = typer.Typer(
+    name="nas",
+    help="Hardware-aware neural architecture search: from a search to checked, re-measured models on the device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(latency.app, name="latency")
+
+Name = Annotated[str, typer.Option(help="name of the run; its directory is RUNS_DIR/NAME")]
+RunsDir = Annotated[Path, typer.Option(help="folder of run directories")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"hwnas {version('hwnas')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = (
+        False
+    ),
+) -> None:
+    pass
+
+
+@app.command()
+def quickstart(name: Name = "quickstart", runs_dir: RunsDir = Path("runs"), format: FormatOption = "table") -> None:
+    """The whole way on embedded data, on this machine, in minutes; no download.
+
+    Example: nas quickstart
+    """
+    from nas import api
+
+    with ProgressLine() as progress:
+        result = api.quickstart(name, runs_dir, progress)
+    _show_result(result, format)
+
+
+@app.command()
+def run(config: ConfigArgument, overrides: OverridesArgument = None, format: FormatOption = "table") -> None:
+    """The whole way for an experiment; started again, it resumes where it was stopped.
+
+    Example: nas run experiments/configs/digits.yaml search.budget=200 name=more
+    """
+    from nas import api
+
+    with ProgressLine() as progress:
+        result = api.run(api.load_config(config, tuple(overrides or ())), progress)
+    _show_result(result, format)
+
+
+def _show_result(result: "RunResult", format: FormatOption) -> None:
+    emit(result.to_dict(), result.rows(), format)
+    say(f"Pareto front: {result.front_html}")
+    say(f"next: open {result.front_html}, or nas pick {result.run_dir} --within 'latency_ms@NAME <= 1'")
+
+
+@app.command()
+def train(config: ConfigArgument, overrides: OverridesArgument = None, format: FormatOption = "table") -> None:
+    """Trains the supernet of an experiment.
+
+    Example: nas train experiments/configs/digits.yaml
+    """
+    from nas import api
+
+    with ProgressLine() as progress:
+        summary = api.train(api.start(config, tuple(overrides or ())), progress)
+    emit(summary, [summary], format)
+    say(f"next: nas search {config}")
+
+
+@app.command()
+def search(config: ConfigArgument, overrides: OverridesArgument = None, format: FormatOption = "table") -> None:
+    """Searches: trains and measures what is missing, then evaluates up to the budget.
+
+    Example: nas search experiments/configs/digits.yaml search.budget=300
+    """
+    from nas import api
+
+    started = api.start(config, tuple(overrides or ()))
+    with ProgressLine() as progress:
+        summary = api.search(started, progress)
+    emit(summary, [summary], format)
+    say(f"next: nas front {started.path}")
+
+
+@app.command()
+def front(run: RunArgument, format: FormatOption = "table") -> None:
+    """Shows the Pareto front of a run: values with unit, source and interval.
+
+    Example: nas front runs/digits --format json
+    """
+    from nas import api
+
+    found = api.front(run)
+    emit(found.to_dict(), api.front_rows(found), format)
+    say(f"next: nas pick {run} --rule knee, or open {run / 'front.html'}")
+
+
+@app.command()
+def pick(
+    run: RunArgument,
+    within: Annotated[
+        list[str] | None, typer.Option(help="a budget, such as 'latency_ms@cpu <= 2'; may be repeated")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="knee, accuracy (best within the budgets), or spread")] = "",
+    count: Annotated[int, typer.Option(min=1, help="how many; more than one spreads along the front")] = 1,
+    format: FormatOption = "table",
+) -> None:
+    """Picks networks from the front: the knee, or the best within budgets; writes picks.json.
+
+    Example: nas pick runs/digits --within 'latency_ms@cpu <= 0.1'
+    """
+    from nas import api
+
+    picked = api.pick(run, tuple(within or ()), rule or None, count)
+    emit([point.to_dict() for point in picked], api.point_rows(picked), format)
+    say(f"next: nas finish {run} {' '.join(point.key for point in picked)}")
+
+
+@app.command()
+def finish(
+    run: RunArgument,
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="architecture keys; default: the run's picks")
+    ] = None,
+    format: FormatOption = "table",
+) -> None:
+    """Finishes networks: distil, quantize, export, check on the test split, measure again, document.
+
+    Example: nas finish runs/digits tiny-4f2c4b19b575
+    """
+    from nas import api
+
+    with ProgressLine() as progress:
+        result = api.finish(run, tuple(keys or ()), progress)
+    _show_result(result, format)

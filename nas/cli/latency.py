@@ -1,0 +1,90 @@
+"""The commands of device teams: measure, fit, evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.options import FormatOption
+from nas.cli.output import ProgressLine, emit, say
+
+app = typer.Typer(
+    help="Measure networks on a device and learn to predict.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="measurement set (.parquet)", show_default=False)]
+Store = Annotated[Path, typer.Option("--store", help="folder of predictors")]
+
+
+@app.command()
+def measure(
+    out: Annotated[Path, typer.Option(help="Parquet file; rows already there are kept and not measured again")],
+    space: Annotated[str, typer.Option(help="shipped space or YAML file")] = "tiny",
+    count: Annotated[int, typer.Option(min=1, help="networks")] = 40,
+    device: Annotated[str, typer.Option(help="local/onnxruntime or local/litert")] = "local/onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32 or int8")] = "fp32",
+    threads: Annotated[int, typer.Option(min=1, help="of the runtime, pinned")] = 1,
+    preset: Annotated[str, typer.Option(help="quick or standard")] = "quick",
+    seed: Annotated[int, typer.Option(help="of the networks drawn")] = 0,
+    format: FormatOption = "table",
+) -> None:
+    """Measures random networks of a space on a device.
+
+    Example: nas latency measure --space tiny --count 40 --device local/onnxruntime --precision int8 --out m.parquet
+    """
+    from nas import api
+
+    with ProgressLine() as progress:
+        rows = api.measure_latency(
+            out, space=space, count=count, device=device, precision=precision, threads=threads,
+            preset=preset, seed=seed, progress=progress,
+        )  # fmt: skip
+    emit(rows, api.measurement_rows(rows), format)
+    say(f"next: nas latency fit {out} --name {device.replace('/', '-')}-{precision}")
+
+
+@app.command()
+def fit(
+    data: Data,
+    name: Annotated[str, typer.Option(help="of the predictor; each fit adds a version")],
+    store: Store = Path("predictors"),
+    format: FormatOption = "table",
+) -> None:
+    """Fits a predictor to measurements; prints its cross-validated error, rank correlation and interval coverage.
+
+    Example: nas latency fit m.parquet --name local-onnxruntime-int8
+    """
+    from nas import api
+
+    summary = api.fit_latency(data, name, store)
+    emit(summary, [summary], format)
+    say(f"next: nas latency evaluate {name} --data OTHER.parquet --store {store}")
+
+
+@app.command()
+def evaluate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="predictor, NAME or NAME/vN", show_default=False)],
+    data: Annotated[Path, typer.Option(help="measurement set that the predictor has not seen")],
+    store: Store = Path("predictors"),
+    format: FormatOption = "table",
+) -> None:
+    """Compares a predictor with measurements: error, share within 10 %, rank correlation, interval coverage.
+
+    Example: nas latency evaluate local-onnxruntime-int8 --data fresh.parquet
+    """
+    from nas import api
+
+    summary = api.evaluate_latency(name, data, store)
+    emit(summary, [summary], format)
+
+
+@app.command("list")
+def list_(store: Store = Path("predictors"), format: FormatOption = "table") -> None:
+    """Lists the predictors of a folder.
+
+    Example: nas latency list
+    """
+    from nas import api
+
+    rows = api.list_predictors(store)
+    emit(rows, rows, format)
