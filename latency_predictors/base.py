@@ -1,0 +1,176 @@
+"""LatencyPredictor: the contract of everything that predicts a positive cost of networks on one device."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_predictors.conformal import cv_plus, fold_numbers, least_rows
+from latency_predictors.features import network_features
+from search_spaces.errors import InputError
+from search_spaces.layer import LayerSpec
+
+Floats = NDArray[np.float64]
+Model = dict[str, Floats]
+"""Everything one fitted model knows, as arrays by name."""
+
+LEVEL = 0.9
+"""Coverage that intervals are made for."""
+FOLDS = 10
+"""Models behind an interval, each fitted without one fold of the rows."""
+LEAST_ROWS = least_rows(LEVEL) + 1
+NOISE_FLOOR = 0.02
+"""Relative error below which a measurement gains no weight: what the protocol accepts as exact."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted values of n networks, in the predictor's unit.
+
+    Attributes:
+        mean: ``(n,)``, the centre.
+        lower: ``(n,)``, lower end of the 90 % interval.
+        upper: ``(n,)``, upper end of the 90 % interval.
+    """
+
+    mean: Floats
+    lower: Floats
+    upper: Floats
+
+    def __post_init__(self) -> None:
+        if not self.mean.shape == self.lower.shape == self.upper.shape == (len(self.mean),):
+            raise ValueError(f"three (n,) arrays, got {self.mean.shape}, {self.lower.shape}, {self.upper.shape}")
+        if not (np.isfinite(self.mean) & np.isfinite(self.upper) & (self.lower > 0)).all():
+            raise ValueError("predictions must be finite and above zero")
+        if not ((self.lower <= self.mean) & (self.mean <= self.upper)).all():
+            raise ValueError("a predicted value must lie in its interval")
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+class LatencyPredictor(ABC):
+    """Learns a positive cost (latency, energy, memory) of networks on one device profile from measured networks.
+
+    A subclass says how a model of the logarithm is fitted and asked (`_fit`, `_predict`); this class checks what comes
+    in, turns networks into features, adds the 90 % interval (CV+, `latency_predictors.conformal`), and gives and takes
+    everything learned as arrays.
+
+    Whoever makes a predictor calls `fit` once, before anything else. `predict` changes nothing: it may be called by
+    many threads at once, and the fitted object may be sent to worker processes (it holds arrays only). Everything is
+    deterministic: the same rows in the same order and the same seed give the same predictions.
+
+    Attributes:
+        kind: name of the subclass's method, as saved on disk.
+        metric: what is predicted, with its unit in the name, such as ``latency_ms``.
+        device: id of the device profile (`latency_predictors.measurement.DeviceProfile.id`).
+        seed: of the folds.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, metric: str, device: str, *, seed: int = 0) -> None:
+        self.metric = metric
+        self.device = device
+        self.seed = seed
+        self._models: list[Model] = []  # the first learned from all rows, each other left out a fold
+        self._fold = np.empty(0, dtype=np.int64)
+        self._residuals = np.empty(0)
+
+    def fit(self, networks: Iterable[Sequence[LayerSpec]], values: Floats, noise: Floats | None = None) -> Self:
+        """Learns from measured networks; returns the predictor.
+
+        Args:
+            networks: n networks, at least 10 of them different.
+            values: ``(n,)``, the measured cost, above zero.
+            noise: ``(n,)``, relative uncertainty of each value, such as the half-width of its interval; noisier rows
+                get lower weight. None for equal weights.
+
+        Raises:
+            InputError: too few networks, or a value or noise that cannot be one.
+        """
+        return self.fit_features(network_features(networks), values, noise)
+
+    def predict(self, networks: Iterable[Sequence[LayerSpec]]) -> Prediction:
+        """Returns the cost of m networks with a 90 % interval for what would be measured."""
+        return self.predict_features(network_features(networks))
+
+    def fit_features(self, features: Floats, values: Floats, noise: Floats | None = None) -> Self:
+        """As `fit`, for the features ``(n, d)`` of the networks (`network_features`)."""
+        values = np.asarray(values, dtype=np.float64)
+        noise = np.zeros(len(values)) if noise is None else np.asarray(noise, dtype=np.float64)
+        _check_rows(features, values, noise)
+        logs = np.log(values)
+        weights = 1 / (1 + np.square(noise / NOISE_FLOOR))
+        fold = fold_numbers(features, FOLDS, np.random.default_rng(self.seed))
+        model = self._fit(features, logs, weights, None)
+        models, residuals = [model], np.empty(len(logs))
+        for number in range(fold.max() + 1):
+            out = fold == number
+            models.append(self._fit(features[~out], logs[~out], weights[~out], model))
+            residuals[out] = np.abs(self._predict(models[-1], features[out]) - logs[out])
+        self._models, self._fold, self._residuals = models, fold, residuals
+        return self
+
+    def predict_features(self, features: Floats) -> Prediction:
+        """As `predict`, for the features ``(m, d)`` of the networks."""
+        if not self._models:
+            raise RuntimeError("fit the predictor before it predicts")
+        mean, *without_fold = [self._predict(model, features) for model in self._models]
+        lower, upper = cv_plus(np.stack(without_fold), self._fold, self._residuals, LEVEL)
+        # The centre comes from all rows, the ends from the models that left some out: they may disagree far away.
+        return Prediction(np.exp(mean), np.exp(np.minimum(lower, mean)), np.exp(np.maximum(upper, mean)))
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Returns everything learned; `restore` turns it into a predictor that predicts the same to the last bit."""
+        models = {f"{i}.{name}": array for i, model in enumerate(self._models) for name, array in model.items()}
+        return {"fold": self._fold, "residuals": self._residuals, **models}
+
+    @classmethod
+    def restore(cls, metric: str, device: str, seed: int, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Returns the fitted predictor whose `arrays` these are.
+
+        Raises:
+            KeyError: an array is missing.
+        """
+        predictor = cls(metric, device, seed=seed)
+        predictor._fold = arrays["fold"].astype(np.int64)
+        predictor._residuals = arrays["residuals"].astype(np.float64)
+        predictor._models = [{} for _ in range(int(predictor._fold.max()) + 2)]
+        for name in sorted(arrays.keys() - {"fold", "residuals"}):
+            index, _, field = name.partition(".")
+            predictor._models[int(index)][field] = arrays[name].astype(np.float64)
+        return predictor
+
+    @abstractmethod
+    def _fit(self, features: Floats, logs: Floats, weights: Floats, like: Model | None) -> Model:
+        """Returns a model of rows.
+
+        Args:
+            features: ``(n, d)``.
+            logs: ``(n,)``, natural logarithms of the values.
+            weights: ``(n,)``, 1 for an exact row, towards 0 for a noisy one.
+            like: the model of all rows where this one leaves some out, for settings that are costly to choose; None
+                where there is none.
+        """
+
+    @abstractmethod
+    def _predict(self, model: Model, features: Floats) -> Floats:
+        """Returns the logarithms ``(m,)`` that a model predicts for features ``(m, d)``."""
+
+
+def _check_rows(features: Floats, values: Floats, noise: Floats) -> None:
+    if not len(features) == len(values) == len(noise) or values.ndim != 1 or noise.ndim != 1:
+        raise ValueError(f"one value and one noise for each network: {features.shape=} {values.shape=} {noise.shape=}")
+    if not (np.isfinite(values) & (values > 0)).all():
+        bad = int(np.flatnonzero(~(np.isfinite(values) & (values > 0)))[0])
+        raise InputError(f"measured values must be finite and above zero, got {values[bad]} in row {bad}; leave it out")
+    if not (np.isfinite(noise) & (noise >= 0)).all():
+        bad = int(np.flatnonzero(~(np.isfinite(noise) & (noise >= 0)))[0])
+        raise InputError(f"the noise of a value must be finite and at least 0, got {noise[bad]} in row {bad}")
+    different = len(np.unique(features, axis=0))
+    if different < LEAST_ROWS:
+        raise InputError(f"a predictor needs at least {LEAST_ROWS} different networks, got {different}: measure more")

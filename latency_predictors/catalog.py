@@ -1,0 +1,247 @@
+"""The catalog: fitted predictors on disk, by name and version, as JSON and safetensors.
+
+    STORE/local-litert-int8/v1/manifest.json        what it is, what it learned from, how good it is, hashes
+    STORE/local-litert-int8/v1/arrays.safetensors   everything it learned
+
+A version is never changed. It appears by one rename, so a reader finds all of it or nothing, and of two processes that
+save at once each gets a version of its own.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+from shutil import rmtree
+from typing import Literal
+from uuid import uuid4
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from latency_predictors.base import LatencyPredictor
+from latency_predictors.evaluation import CrossValidation, FittedPredictor
+from latency_predictors.features import FEATURE_NAMES
+from latency_predictors.kinds import predictor_kind
+from search_spaces.atomic import write_bytes, write_json
+from search_spaces.errors import InputError
+from search_spaces.typed_yaml import FileModel, parse
+
+ARRAYS = "arrays.safetensors"
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VERSION = re.compile(r"v([1-9]\d*)")
+
+
+class FileRecord(FileModel):
+    """Of a file beside the manifest.
+
+    Attributes:
+        bytes: its size.
+        sha256: of its content, hexadecimal.
+    """
+
+    bytes: int
+    sha256: str
+
+
+class CatalogEntry(FileModel):
+    """What the catalog knows of one version of a predictor.
+
+    Attributes:
+        format: version of this file format.
+        name: of the predictor.
+        version: counted from 1.
+        kind: a name of `latency_predictors.kinds.list_kinds`.
+        metric: what is predicted, such as ``latency_ms``.
+        device: id of the device profile.
+        seed: of the predictor.
+        training_set: id of the rows learned from (`FittedPredictor.training_set`).
+        rows: how many those are.
+        features: names of the columns learned from.
+        validations: cross-validated scores of every kind that was tried, the chosen one first.
+        versions: of the software that fitted it.
+        created: UTC.
+        files: beside the manifest, by name.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    version: int
+    kind: str
+    metric: str
+    device: str
+    seed: int
+    training_set: str
+    rows: int
+    features: tuple[str, ...]
+    validations: tuple[CrossValidation, ...]
+    versions: dict[str, str]
+    created: datetime
+    files: dict[str, FileRecord]
+
+    @property
+    def id(self) -> str:
+        """As users write it: ``name/v2``."""
+        return f"{self.name}/v{self.version}"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The predictors of a folder.
+
+    Attributes:
+        path: the folder; made by the first `save`.
+    """
+
+    path: Path
+
+    def save(self, name: str, fitted: FittedPredictor) -> CatalogEntry:
+        """Saves a predictor as the next version of a name; it is on disk, whole, when this returns.
+
+        Raises:
+            InputError: the name is not letters, digits, dots, dashes and underscores.
+            OSError: the disk refuses; nothing was added.
+        """
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"a predictor's name must be letters, digits, '.', '-' and '_', starting with a letter or digit, "
+                f"got {name!r}"
+            )
+        predictor = fitted.predictor
+        arrays = save_arrays({key: np.ascontiguousarray(array) for key, array in predictor.arrays().items()})
+        folder = self.path / name
+        temporary = folder / f".new-{uuid4().hex}"
+        try:
+            write_bytes(temporary / ARRAYS, arrays)
+            number = max(self._versions(name), default=0) + 1
+            while True:
+                entry = CatalogEntry(
+                    name=name,
+                    version=number,
+                    kind=predictor.kind,
+                    metric=predictor.metric,
+                    device=predictor.device,
+                    seed=predictor.seed,
+                    training_set=fitted.training_set,
+                    rows=fitted.validations[0].scores.rows,
+                    features=FEATURE_NAMES,
+                    validations=fitted.validations,
+                    versions={"hwnas": version("hwnas"), "numpy": np.__version__, "python": platform.python_version()},
+                    created=datetime.now(UTC),
+                    files={ARRAYS: FileRecord(bytes=len(arrays), sha256=hashlib.sha256(arrays).hexdigest())},
+                )
+                content = entry.model_dump(mode="json")
+                write_json(temporary / MANIFEST, {"entry": content, "sha256": _digest(content)})
+                try:
+                    os.rename(temporary, folder / f"v{number}")
+                    break
+                except OSError:
+                    if not (folder / f"v{number}").exists():
+                        raise
+                    number += 1  # another process was faster
+        except BaseException:
+            rmtree(temporary, ignore_errors=True)
+            raise
+        _sync(folder)
+        return entry
+
+    def load(self, name: str) -> LatencyPredictor:
+        """Returns the predictor of ``name`` (its latest version), ``name/latest`` or ``name/v2``.
+
+        Raises:
+            InputError: there is no such predictor, a file of it is damaged, or another version of the product made it.
+        """
+        entry = self.entry(name)
+        folder = self.path / entry.name / f"v{entry.version}"
+        if entry.features != FEATURE_NAMES:
+            raise InputError(f"{folder} was fitted to other features than this version computes; fit it again")
+        record = entry.files.get(ARRAYS)
+        try:
+            data = (folder / ARRAYS).read_bytes()
+        except OSError as error:
+            raise _damaged(folder / ARRAYS, error.strerror or str(error)) from None
+        if record is None or (len(data), hashlib.sha256(data).hexdigest()) != (record.bytes, record.sha256):
+            raise _damaged(folder / ARRAYS, "its size or SHA-256 is not the one in the manifest")
+        try:
+            return predictor_kind(entry.kind).restore(entry.metric, entry.device, entry.seed, load_arrays(data))
+        except (SafetensorError, KeyError, IndexError, ValueError) as error:
+            raise _damaged(folder / ARRAYS, str(error).splitlines()[0]) from None
+
+    def entry(self, name: str) -> CatalogEntry:
+        """Returns what is known of ``name`` (its latest version), ``name/latest`` or ``name/v2``.
+
+        Raises:
+            InputError: there is no such predictor, or its manifest is damaged.
+        """
+        base, _, wanted = name.partition("/")
+        versions = self._versions(base)
+        if not versions:
+            close = get_close_matches(base, self._names(), 1)
+            hint = f"; did you mean {close[0]!r}?" if close else "; `nas latency fit` makes one"
+            raise InputError(f"no predictor {base!r} in {self.path}{hint}")
+        match = _VERSION.fullmatch(wanted)
+        number = versions[-1] if wanted in {"", "latest"} else int(match[1]) if match else 0
+        if number not in versions:
+            known = ", ".join(f"v{version}" for version in versions)
+            raise InputError(f"predictor {base!r} has the versions {known} and latest, got {wanted!r}")
+        return _read(self.path / base / f"v{number}" / MANIFEST)
+
+    def entries(self) -> list[CatalogEntry]:
+        """Returns every version of every predictor, by name and version.
+
+        Raises:
+            InputError: a manifest is damaged.
+        """
+        return [self.entry(f"{name}/v{number}") for name in self._names() for number in self._versions(name)]
+
+    def _names(self) -> list[str]:
+        return sorted(_folders(self.path, _NAME))
+
+    def _versions(self, name: str) -> list[int]:
+        if not _NAME.fullmatch(name):
+            return []
+        return sorted(int(folder[1:]) for folder in _folders(self.path / name, _VERSION))
+
+
+def _folders(path: Path, pattern: re.Pattern[str]) -> Iterator[str]:
+    if path.is_dir():
+        yield from (child.name for child in path.iterdir() if child.is_dir() and pattern.fullmatch(child.name))
+
+
+def _read(path: Path) -> CatalogEntry:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        content, digest = data["entry"], data["sha256"]
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from None
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(path, "it is not the JSON of a manifest") from None
+    if digest != _digest(content):
+        raise _damaged(path, "its content has another SHA-256 than it states")
+    return parse(CatalogEntry, content, str(path))
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is damaged ({why}); restore it from a copy, or delete its folder and fit again")
+
+
+def _sync(folder: Path) -> None:
+    """Makes a rename inside a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,28 @@
+"""The kinds of predictors by name, as saved on disk and shown to people."""
+
+from difflib import get_close_matches
+
+from latency_predictors.base import LatencyPredictor
+from latency_predictors.gaussian_process import GaussianProcessPredictor
+from latency_predictors.linear import LinearPredictor
+from search_spaces.errors import InputError
+
+_KINDS: dict[str, type[LatencyPredictor]] = {kind.kind: kind for kind in (LinearPredictor, GaussianProcessPredictor)}
+
+
+def list_kinds() -> list[str]:
+    """Returns the names, the simplest first."""
+    return list(_KINDS)
+
+
+def predictor_kind(name: str) -> type[LatencyPredictor]:
+    """Returns the class of a name.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    if name not in _KINDS:
+        close = get_close_matches(name, _KINDS, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"a predictor must be one of {', '.join(_KINDS)}, got {name!r}{hint}")
+    return _KINDS[name]
