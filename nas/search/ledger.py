@@ -21,7 +21,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -313,30 +313,29 @@ class Ledger:
             ended = {"ending": "abandoned", "finished_unix_s": time.time()}
             return connection.execute(update(_ATTEMPT).where(_ATTEMPT.c.ending.is_(None)).values(**ended)).rowcount
 
-    def propose(self, proposal: Proposal, new: Candidate | None = None) -> int | None:
-        """Commits a proposal, and its candidate where that is new.
+    def propose(self, proposals: Sequence[Proposal], new: Candidate) -> int | None:
+        """Commits a new candidate with the proposal that led to it, and those of known candidates before.
 
         Args:
-            proposal: what the sampler said.
-            new: the candidate it comes to, where the ledger has not got it: ``open`` or ``infeasible``.
+            proposals: what the sampler said, in order; the last one comes to the new candidate.
+            new: ``open`` or ``infeasible``.
 
         Returns:
-            The id of the attempt that this starts, where a new candidate is open.
+            The id of the attempt that this starts, where the candidate is open.
         """
         with self._transaction("propose") as connection:
-            if new is not None:
-                connection.execute(
-                    insert(_CANDIDATE).values(
-                        number=new.number,
-                        key=new.architecture.key,
-                        fidelity=self._fidelity,
-                        architecture=new.architecture.to_json(),
-                        costs={name: dataclasses.asdict(value) for name, value in new.costs.items()},
-                        state=new.state,
-                    )
+            connection.execute(
+                insert(_CANDIDATE).values(
+                    number=new.number,
+                    key=new.architecture.key,
+                    fidelity=self._fidelity,
+                    architecture=new.architecture.to_json(),
+                    costs={name: dataclasses.asdict(value) for name, value in new.costs.items()},
+                    state=new.state,
                 )
-            connection.execute(insert(_PROPOSAL).values(**dataclasses.asdict(proposal)))
-            return _start_attempt(connection, new.number) if new is not None and new.state == "open" else None
+            )
+            connection.execute(insert(_PROPOSAL), [dataclasses.asdict(proposal) for proposal in proposals])
+            return _start_attempt(connection, new.number) if new.state == "open" else None
 
     def start_attempt(self, candidate: int) -> int:
         """Commits that a candidate is evaluated again and returns the attempt's id."""

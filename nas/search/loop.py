@@ -143,6 +143,9 @@ class _Search:
         self._running: set[str] = set()
         self._started = False
         self._proposals = 0
+        # Proposals of known architectures since the last new one. They are committed with the next new one: nothing is
+        # evaluated for them, and a killed search, asking again, gets the same ones.
+        self._repeats: list[Proposal] = []
         self._barren = 0
         self._failed_in_a_row = 0
 
@@ -204,7 +207,7 @@ class _Search:
         architecture = self._problem.space.architecture(parameters)
         known = self._candidates.get(architecture.key)
         if known is not None:
-            self._ledger.propose(Proposal(number, known.number, parameters, sampler_state))
+            self._repeats.append(Proposal(number, known.number, parameters, sampler_state))
             self._answer(number, known)
             self._barren += 1
             return
@@ -212,7 +215,9 @@ class _Search:
         candidate = Candidate(len(self._candidates), architecture, costs)
         if not self._problem.feasible(known_values(candidate)):
             candidate = dataclasses.replace(candidate, state="infeasible")
-        attempt = self._ledger.propose(Proposal(number, candidate.number, parameters, sampler_state), new=candidate)
+        proposals = [*self._repeats, Proposal(number, candidate.number, parameters, sampler_state)]
+        attempt = self._ledger.propose(proposals, candidate)
+        self._repeats.clear()
         self._candidates[architecture.key] = candidate
         self._questions[architecture.key] = []
         self._answer(number, candidate)

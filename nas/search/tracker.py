@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nas.objectives import METRICS
+from nas.pareto import non_dominated
 from nas.progress import Progress
 from nas.search.ledger import Candidate
 from nas.search.problem import SearchProblem
@@ -53,11 +54,10 @@ class Tracker:
             best, value = self._best.get(objective.name), values[objective.name]
             if best is None or objective.loss(value) < objective.loss(best):
                 self._best[objective.name] = value
-        losses = tuple(objective.loss(values[objective.name]) for objective in self._problem.objectives)
-        if any(_weakly_dominates(other, losses) for other in self._front):
-            return False
-        self._front = [other for other in self._front if not _weakly_dominates(losses, other)] + [losses]
-        return True
+        rows = [*self._front, tuple(objective.loss(values[objective.name]) for objective in self._problem.objectives)]
+        kept = non_dominated(rows)
+        self._front = [row for row, keep in zip(rows, kept, strict=True) if keep]
+        return bool(kept[-1])
 
     def progress(self, total: int, *, front_changed: bool = False, notable: bool = False) -> SearchProgress:
         """Returns the state, with the budget as total."""
@@ -84,10 +84,6 @@ class Tracker:
 def known_values(candidate: Candidate) -> dict[str, float]:
     """Returns every value that a candidate has, by objective name: costs, and metrics once it is done."""
     return {name: cost.value for name, cost in candidate.costs.items()} | dict(candidate.metrics)
-
-
-def _weakly_dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def _show(name: str, value: float) -> str:

@@ -1,1 +1,22 @@
-"""Where evaluations run."""
+"""Where evaluations run.
+
+Ray reads some of its settings when it is imported; they are set here, as a package is run before its modules. A
+setting that the environment has already stays as it is.
+"""
+
+import os
+
+_RAY_SETTINGS = {
+    # No usage report leaves the machine.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Workers without a GPU keep the variables they were given (the default of a later Ray).
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray writes messages of its daemons to the driver's standard output, which belongs to the command's data; deaths of
+    # workers are logged by `RayExecutor`.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    # Agents of a private Ray look this long for its dead head after the driver was killed, then they end too.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+}
+
+for _name, _value in _RAY_SETTINGS.items():
+    os.environ.setdefault(_name, _value)

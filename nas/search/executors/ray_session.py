@@ -1,5 +1,6 @@
 """Connecting this process to Ray: to a running cluster, or to a private one that lives and dies with it."""
 
+import fcntl
 import logging
 import math
 import os
@@ -9,7 +10,9 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import ray
 
@@ -17,9 +20,11 @@ from nas.config import RayConfig
 from nas.errors import RunError
 
 _PREFIX = "hwnas-ray-"
+_UNNAMED = ".hwnas-ray-"
+_LOCK = "driver.lock"
 # Ray puts sockets at <temp dir>/session_2026-01-31_23-59-59_123456_1234567/sockets/plasma_store (66 characters and a
 # counter), and a socket's path has at most 107 bytes (sun_path in unix(7), its closing zero excluded).
-_MAX_TEMP_DIR_BYTES = 107 - 70
+_MAX_PARENT_BYTES = 107 - 70 - len(f"/{_PREFIX}12345678")
 _OBJECT_STORE_BYTES = 100 * 2**20
 
 
@@ -45,17 +50,15 @@ def connect(config: RayConfig) -> Callable[[], None]:
 
 
 def _connect_private(config: RayConfig) -> Callable[[], None]:
-    # No usage report leaves this machine, and workers without a GPU keep the variables they were given.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray listens on every interface and asks for a token (its default for a new local cluster); this one is known to
     # this process and its children only.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    temp_dir = make_temp_dir()
+    temp_dir, lock = make_temp_dir()
 
     def disconnect() -> None:
         ray.shutdown()
         shutil.rmtree(temp_dir, ignore_errors=True)
+        lock.close()
 
     try:
         ray.init(
@@ -85,27 +88,35 @@ def _connect_cluster(address: str) -> Callable[[], None]:
     return ray.shutdown
 
 
-def make_temp_dir() -> Path:
-    """Returns a new folder for a private Ray, short enough for its sockets; those of dead processes are removed.
+def make_temp_dir() -> tuple[Path, IO[str]]:
+    """Makes a folder for a private Ray, with a path that is short enough for its sockets.
+
+    Folders that killed processes have left behind are removed.
+
+    Returns:
+        The folder, and the open lock in it that marks it as in use; the lock ends with the process.
 
     Raises:
         RunError: no folder for temporary files has a path that is short enough.
     """
     candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
     for parent in dict.fromkeys(candidates):
-        length = len(os.fsencode(parent / f"{_PREFIX}1234567-12345678"))
-        if length <= _MAX_TEMP_DIR_BYTES and os.access(parent, os.W_OK | os.X_OK):
+        if len(os.fsencode(parent)) <= _MAX_PARENT_BYTES and os.access(parent, os.W_OK | os.X_OK):
             _remove_left_behind(parent)
-            return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+            # It gets its name once it is locked: whatever has such a name and no held lock is dead.
+            unnamed = Path(tempfile.mkdtemp(prefix=_UNNAMED, dir=parent))
+            lock = (unnamed / _LOCK).open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return unnamed.rename(parent / unnamed.name.replace(_UNNAMED, _PREFIX)), lock
     raise RunError(
-        f"Ray needs a folder for sockets with a path of at most {_MAX_TEMP_DIR_BYTES - 25} bytes: set TMPDIR to one, "
-        "or use ray.executor=serial"
+        f"Ray needs a folder for sockets with a path of at most {_MAX_PARENT_BYTES} bytes: set TMPDIR to one, or use "
+        "ray.executor=serial"
     )
 
 
 def _remove_left_behind(parent: Path) -> None:
-    """Removes the folders of processes that were killed; Ray's own processes die with their driver."""
-    for path in parent.glob(f"{_PREFIX}*"):
-        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and path.stat().st_uid == os.getuid():
-            shutil.rmtree(path, ignore_errors=True)
+    """Removes the folders of processes that were killed; Ray's own processes die soon after their driver."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError), (folder / _LOCK).open("a") as lock:  # another user's, in use, or just being removed
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,194 @@
+"""A small real search for the tests: the tiny space, exact costs, an evaluator that writes down what it evaluates."""
+
+import contextlib
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nas.config import RayConfig, SearchConfig
+from nas.evaluators.base import Evaluator
+from nas.evaluators.costs import AnalyticAndPredictedCosts
+from nas.objectives import Constraint, Objective
+from nas.progress import ProgressListener, silent
+from nas.search.executors.base import Executor
+from nas.search.executors.serial import SerialExecutor
+from nas.search.ledger import Ledger
+from nas.search.loop import SearchOutcome, run_search
+from nas.search.problem import SearchProblem
+from search_spaces.architecture import Architecture
+from search_spaces.space import SearchSpace, load_space
+
+LOG = "evaluations.log"
+
+
+@dataclass(frozen=True)
+class LoggingEvaluator(Evaluator):
+    """Accuracy from the architecture alone; a line for every evaluation that ends.
+
+    Attributes:
+        folder: of the log; several processes append to it at once.
+        seconds: that an evaluation takes.
+        fails_for: an evaluation raises where the key's last hexadecimal digit is one of these.
+        kills_for: it kills its own process there, but only the first time.
+    """
+
+    folder: Path
+    seconds: float = 0.0
+    fails_for: str = ""
+    kills_for: str = ""
+
+    def setup(self) -> None:
+        append(self.folder / "setups.log", str(os.getpid()))
+
+    def evaluate(self, architecture: Architecture) -> dict[str, float]:
+        time.sleep(self.seconds)
+        last = architecture.key[-1]
+        if last in self.kills_for and architecture.key not in lines(self.folder / "killed.log"):
+            append(self.folder / "killed.log", architecture.key)
+            os.kill(os.getpid(), signal.SIGKILL)
+        append(self.folder / LOG, architecture.key)
+        if last in self.fails_for:
+            raise ArithmeticError(f"{architecture.key} cannot be evaluated")
+        return {"accuracy": accuracy(architecture)}
+
+
+def accuracy(architecture: Architecture) -> float:
+    """More of everything is better, plus noise that is the architecture's own."""
+    capacity = sum(float(value) for _, value in architecture.values)
+    return 0.9 * (1 - math.exp(-capacity / 60)) + 0.1 * int(architecture.key[-6:], 16) / 16**6
+
+
+def append(path: Path, line: str) -> None:
+    with path.open("ab", buffering=0) as file:  # O_APPEND: a line is one write, whole or not there
+        file.write(f"{line}\n".encode())
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def evaluations(folder: Path) -> Counter[str]:
+    """How often each architecture was evaluated, by key."""
+    return Counter(lines(folder / LOG))
+
+
+@dataclass(frozen=True)
+class Small:
+    """Settings of a small search in a folder."""
+
+    folder: Path
+    sampler: str = "nsga2"
+    budget: int = 12
+    seed: int = 0
+    population: int = 6
+    objectives: tuple[str, ...] = ("accuracy", "macs")
+    constraints: tuple[str, ...] = ()
+    seconds: float = 0.0
+    fails_for: str = ""
+    kills_for: str = ""
+    ray: bool = False
+    temporary: Path | None = None
+    space: str = "tiny"
+
+    @property
+    def problem(self) -> SearchProblem:
+        return SearchProblem(
+            load_space(self.space),
+            tuple(map(Objective.parse, self.objectives)),
+            tuple(map(Constraint.parse, self.constraints)),
+        )
+
+    @property
+    def evaluator(self) -> LoggingEvaluator:
+        return LoggingEvaluator(self.folder, self.seconds, self.fails_for, self.kills_for)
+
+    def ledger(self, fault: Callable[[str], None] | None = None) -> Ledger:
+        return Ledger(self.folder / "ledger.db", **({"fault": fault} if fault else {}))
+
+    def run(
+        self,
+        *,
+        evaluator: Evaluator | None = None,
+        executor: Executor | None = None,
+        fault: Callable[[str], None] | None = None,
+        listener: ProgressListener = silent,
+        **options: object,
+    ) -> SearchOutcome:
+        problem = self.problem
+        bounded = [constraint.objective for constraint in problem.constraints]
+        with self.ledger(fault) as ledger:
+            return run_search(
+                problem,
+                evaluator=evaluator or self.evaluator,
+                costs=counts(problem.space, (*problem.objectives, *bounded)),
+                executor=executor or (ray_executor() if self.ray else SerialExecutor()),
+                ledger=ledger,
+                config=SearchConfig.model_validate(
+                    {"sampler": self.sampler, "budget": self.budget, "population": self.population}
+                ),
+                seed=self.seed,
+                listener=listener,
+                **options,
+            )
+
+    def candidates(self) -> list[tuple[str, str]]:
+        """Key and state of every candidate, by number."""
+        with self.ledger() as ledger:
+            return [(candidate.architecture.key, candidate.state) for candidate in ledger.candidates()]
+
+    def with_budget(self, budget: int) -> "Small":
+        return replace(self, budget=budget)
+
+
+def counts(space: SearchSpace, objectives: tuple[Objective, ...]) -> AnalyticAndPredictedCosts:
+    return AnalyticAndPredictedCosts(space, objectives, precisions={"cpu": "fp32"}, predictors={})
+
+
+def ray_executor(workers: int = 2) -> Executor:
+    from nas.search.executors.ray_actors import RayExecutor
+
+    return RayExecutor(RayConfig(executor="ray", workers=workers))
+
+
+# Children come from a server that has imported the search but runs nothing: forking pytest itself, with the threads
+# that Ray leaves in it, is not safe, and a new interpreter for each child is slow.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload(["tests.nas.search.small"])
+
+
+def child(target: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
+    """Starts a function in a process of its own."""
+    process = CHILDREN.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def search_in_child(small: Small, die_at: int | None = None) -> None:
+    """Runs the search; with ``die_at``, SIGKILLs itself at that passage of a fault point, counted from 0."""
+    logging.disable(logging.WARNING)
+    tempfile.tempdir = None if small.temporary is None else str(small.temporary)
+    passed = 0
+
+    def fault(_: str) -> None:
+        nonlocal passed
+        if passed == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        passed += 1
+
+    small.run(fault=fault)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        with contextlib.suppress(OSError):
+            time.sleep(0.01)

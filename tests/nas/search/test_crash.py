@@ -1,0 +1,136 @@
+"""Real kills: whatever a process dies of, the same search started again ends as if nothing had happened."""
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nas.search.executors.ray_session import make_temp_dir
+from nas.search.ledger import FAULT_POINTS
+from tests.nas.search.small import Small, child, evaluations, search_in_child, wait_until
+
+
+def assert_nothing_lost_or_doubled(small: Small, kills: int, workers: int) -> None:
+    """Every evaluation beyond the first of an architecture is explained by an attempt that a kill cut off."""
+    with small.ledger() as ledger:
+        candidates, attempts = ledger.candidates(), ledger.attempts()
+    done = [candidate for candidate in candidates if candidate.state == "done"]
+    assert len(done) == small.budget
+    assert [candidate.number for candidate in candidates] == list(range(len(candidates)))
+    assert all(attempt.ending is not None for attempt in attempts), "none is left running"
+    abandoned = Counter(attempt.candidate for attempt in attempts if attempt.ending == "abandoned")
+    assert abandoned.total() <= kills * workers
+    for candidate in done:
+        times = evaluations(small.folder)[candidate.architecture.key]
+        assert 1 <= times <= 1 + abandoned[candidate.number]
+        assert sum(a.ending == "done" for a in attempts if a.candidate == candidate.number) == 1
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_fault_point_changes_nothing(tmp_path: Path) -> None:
+    # One candidate of this search fails three times and is given up, and one breaks a constraint, so that every
+    # transaction happens.
+    settings = {"sampler": "nsga2", "population": 4, "budget": 5, "seed": 2, "fails_for": "c"}
+    settings["constraints"] = ("parameters <= 30000",)
+    whole = Small(tmp_path / "whole", **settings)
+    whole.folder.mkdir()
+    passed: list[str] = []
+    whole.run(fault=passed.append)
+    expected = whole.candidates()
+    assert {state for _, state in expected} == {"done", "failed", "infeasible"}
+    assert set(passed) == set(FAULT_POINTS)
+    assert len(passed) >= 40
+
+    for position, point in enumerate(passed):
+        small = Small(tmp_path / str(position), **settings)
+        small.folder.mkdir()
+        process = child(search_in_child, small, position)
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL, point
+        small.run()
+        assert small.candidates() == expected, f"after a kill at {point}, passage {position}"
+        before = evaluations(whole.folder)
+        # A result is evaluated again only where the kill came between the evaluation's end and its commit.
+        repeated = evaluations(small.folder) - before
+        assert repeated.total() <= (point in {"result:before", "result:written", "failure:before", "failure:written"})
+        assert not before - evaluations(small.folder)
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_a_search_killed_at_random_finds_the_same_candidates_as_one_that_was_not(tmp_path: Path, sampler: str) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = Small(tmp_path / "whole", sampler=sampler, budget=24)
+    whole.run()
+    killed = Small(tmp_path / "killed", sampler=sampler, budget=24, seconds=0.02)
+    chance = random.Random(sampler)
+    kills = 0
+    for target in (3, 9, 16, 21):
+        process = child(search_in_child, killed)
+        wait_until(lambda target=target: evaluations(killed.folder).total() >= target)
+        time.sleep(chance.uniform(0, 0.06))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+    assert kills >= 3
+    killed.run()
+    assert killed.candidates() == whole.candidates()
+    assert_nothing_lost_or_doubled(killed, kills, workers=1)
+
+
+@pytest.mark.slow
+def test_a_search_on_ray_survives_kills_of_its_driver_and_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = Path(tempfile.mkdtemp(dir="/tmp"))  # short enough for Ray's sockets, unlike pytest's own
+    settings = {"sampler": "random", "budget": 30}  # whose candidates do not depend on when results come
+    whole = Small(tmp_path / "whole", **settings)
+    whole.folder.mkdir()
+    whole.run()
+    small = Small(tmp_path, **settings, seconds=0.05, ray=True, kills_for="a", temporary=temporary)
+    kills = 0
+    orphans = []
+    for target in (12,):
+        process = child(search_in_child, small)
+        wait_until(lambda target=target: evaluations(tmp_path).total() >= target, 120)
+        orphans += psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.join()
+        kills += 1
+    assert len(orphans) > 4, "Ray ran"
+    process = child(search_in_child, small)
+    process.join(120)
+    assert process.exitcode == 0
+    assert small.candidates() == whole.candidates()
+    with small.ledger() as ledger:
+        lost = [attempt for attempt in ledger.attempts() if attempt.ending == "lost"]
+    assert lost, "a worker died"
+    assert all(attempt.error_class == "ActorDiedError" and attempt.worker for attempt in lost)
+    assert_nothing_lost_or_doubled(small, kills, workers=2)
+    _, alive = psutil.wait_procs(orphans, timeout=60)
+    assert not alive, "no process outlives its driver"
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    folder, lock = make_temp_dir()
+    with lock:
+        assert list(temporary.iterdir()) == [folder], "files that killed drivers left behind are removed"
+    shutil.rmtree(temporary)
+
+
+def test_sigterm_ends_a_search_after_the_running_evaluation(tmp_path: Path) -> None:
+    small = Small(tmp_path, budget=1000, seconds=0.02)
+    process = child(search_in_child, small)
+    wait_until(lambda: evaluations(tmp_path).total() >= 3)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 0
+    with small.ledger() as ledger:
+        assert {attempt.ending for attempt in ledger.attempts()} == {"done"}
+    assert not (tmp_path / "ledger.db-wal").exists(), "the ledger was closed"
