@@ -1,0 +1,1 @@
+"""Training: one loop, used by the supernet and by distillation."""

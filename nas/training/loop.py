@@ -1,0 +1,191 @@
+"""The training loop: AdamW, cosine schedule with warm-up, checkpoints; exact when resumed.
+
+All randomness is drawn from (seed, epoch) and (seed, step), never from a running generator, so that a training that is
+killed and goes on from a checkpoint ends with the weights of one that never stopped.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas.errors import RunError
+from nas.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nas.training.images import Batch, TrainingImages
+
+TrainingProgress = Callable[[int, int, dict[str, float]], None]
+"""Called with steps done, steps in all, and the metrics of the last step; about five times a second."""
+
+TrainingStep = Callable[[Batch, np.random.Generator], dict[str, Tensor]]
+"""Adds the gradients of one step to the model's parameters, returns scalar metrics; draws only from the generator."""
+
+_REPORT_SECONDS = 0.2
+_log = logging.getLogger(__name__)
+
+
+def no_progress(step: int, total: int, metrics: dict[str, float]) -> None:
+    """Ignores progress."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How a model is trained.
+
+    Attributes:
+        epochs: passes over the images; what is left of an epoch after the last whole batch is dropped.
+        batch_size: images a step; at most the number of images.
+        learning_rate: the highest.
+        seed: of order, augmentation and whatever the step draws.
+        weight_decay: of AdamW (Loshchilov and Hutter, arXiv:1711.05101); not of norms and biases.
+        warmup_fraction: share of the steps with linearly rising learning rate, before the cosine falls to 0.
+        checkpoint_seconds: between checkpoints.
+        bf16: whether a CUDA device computes in bfloat16 where that is safe; a CPU is slower with it.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    weight_decay: float = 1e-4
+    warmup_fraction: float = 0.1
+    checkpoint_seconds: float = 20.0
+    bf16: bool = True
+
+    def learning_rate_at(self, step: int, total: int) -> float:
+        """Returns the learning rate of a step, counted from 0, of ``total``."""
+        warmup = round(self.warmup_fraction * total)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        return self.learning_rate * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
+
+    def forward(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Returns the model's logits in float32, computed in bfloat16 where the settings and the device say so."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16 and images.is_cuda):
+            logits: Tensor = model(images)
+        return logits.float()
+
+
+def train(
+    model: nn.Module,
+    step: TrainingStep,
+    images: TrainingImages,
+    settings: LoopSettings,
+    *,
+    checkpoints: Path | None = None,
+    depends_on: Mapping[str, object] | None = None,
+    progress: TrainingProgress = no_progress,
+) -> None:
+    """Trains a model in place, from its last checkpoint where there is one.
+
+    Args:
+        model: on the device of the images; its memory format becomes channels last.
+        step: what a step computes; called with the gradients set to none.
+        images: trained on.
+        settings: of the loop.
+        checkpoints: folder of the checkpoints; None to keep none.
+        depends_on: JSON values that the result depends on besides settings, images and initial weights; a checkpoint
+            of other ones is not used.
+        progress: told where the training stands.
+
+    Raises:
+        RunError: a metric is not a finite number: the training has diverged.
+    """
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _optimizer(model, settings)
+    batch_size = min(settings.batch_size, len(images))
+    steps_per_epoch = len(images) // batch_size
+    total = settings.epochs * steps_per_epoch
+    identity = _identity(model, images, settings, depends_on or {})
+    done = _resume(model, optimizer, checkpoints, identity)
+    saved_at = reported_at = time.monotonic()
+    order = np.zeros(0, np.int64)
+    for number in range(done, total):
+        epoch, place = divmod(number, steps_per_epoch)
+        if place == 0 or not len(order):
+            order = np.random.default_rng((settings.seed, 0, epoch)).permutation(len(images))
+        rng = np.random.default_rng((settings.seed, 1, number))
+        batch = images.batch(order[place * batch_size : (place + 1) * batch_size], rng)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(number, total)
+        optimizer.zero_grad(set_to_none=True)
+        metrics = step(batch, rng)
+        optimizer.step()
+        now = time.monotonic()
+        last = number == total - 1
+        if last or now - reported_at >= _REPORT_SECONDS:
+            reported_at = now
+            progress(number + 1, total, _finite(metrics, number + 1))
+        if checkpoints is not None and (last or now - saved_at >= settings.checkpoint_seconds):
+            save_checkpoint(checkpoints, identity, Checkpoint(number + 1, _state(model, optimizer)))
+            saved_at = time.monotonic()
+
+
+def _finite(metrics: Mapping[str, Tensor], step: int) -> dict[str, float]:
+    values = {name: float(value) for name, value in metrics.items()}
+    if not all(math.isfinite(value) for value in values.values()):
+        raise RunError(f"training has diverged at step {step} ({values}); lower its learning_rate and start it again")
+    return values
+
+
+def _optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _identity(
+    model: nn.Module, images: TrainingImages, settings: LoopSettings, depends_on: Mapping[str, object]
+) -> str:
+    everything = {
+        "settings": {**dataclasses.asdict(settings), "checkpoint_seconds": None},
+        "images": images.description,
+        "weights": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
+        "initial": _digest(model),
+        **depends_on,
+    }
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key, tensor in optimizer.state.get(parameter, {}).items():
+            state[f"optimizer.{name}.{key}"] = tensor
+    return {name: tensor.detach().cpu() for name, tensor in state.items()}
+
+
+def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: Path | None, identity: str) -> int:
+    checkpoint = load_checkpoint(checkpoints, identity) if checkpoints is not None else None
+    if checkpoint is None:
+        return 0
+    model.load_state_dict(
+        {name.removeprefix("model."): t for name, t in checkpoint.tensors.items() if name.startswith("model.")}
+    )
+    for name, parameter in model.named_parameters():
+        prefix = f"optimizer.{name}."
+        state = {key.removeprefix(prefix): t for key, t in checkpoint.tensors.items() if key.startswith(prefix)}
+        if state:
+            optimizer.state[parameter] = {
+                # The moments in the memory format of their parameter, as if never stored.
+                key: torch.empty_like(parameter).copy_(t) if t.ndim else t.to(parameter.device)
+                for key, t in state.items()
+            }
+    _log.info("training goes on from step %d of %s", checkpoint.step, checkpoints)
+    return checkpoint.step
