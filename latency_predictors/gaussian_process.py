@@ -5,7 +5,8 @@ smooth in the features, so the residuals of `latency_predictors.linear` on the l
 with a squared-exponential plus a linear kernel. Its few settings (length scale, linear share, noise) are those with the
 smallest mean absolute leave-one-out error, which has a closed form (Rasmussen and Williams, "Gaussian Processes for
 Machine Learning", 2006, section 5.4.2, eq. 5.12); where none beats no correction by `LEAST_GAIN`, there is none and the
-predictor is the linear one. Residuals are centred on their median and clipped, so that disturbed rows pull little.
+predictor is the linear one. Residuals are centred on their median and clipped, so that disturbed rows pull little, and
+no correction is larger than the largest residual learned from: far outside the measured networks the costs decide.
 """
 
 from itertools import product
@@ -61,6 +62,7 @@ class GaussianProcessPredictor(LatencyPredictor):
             "inputs": inputs,
             "settings": settings,
             "alpha": alpha,
+            "bound": np.array([np.abs(targets).max()]),
         }
 
     def _predict(self, model: Model, features: Floats) -> Floats:
@@ -70,7 +72,8 @@ class GaussianProcessPredictor(LatencyPredictor):
             step = max(1, _CHUNK // len(model["inputs"]))
             for start in range(0, len(features), step):
                 inputs = (features[start : start + step] - model["centre"]) * model["inverse_scale"]
-                logs[start : start + step] += _kernel(inputs, model["inputs"], length, linear) @ model["alpha"]
+                correction = _kernel(inputs, model["inputs"], length, linear) @ model["alpha"]
+                logs[start : start + step] += np.clip(correction, -model["bound"], model["bound"])
         return logs
 
 

@@ -29,6 +29,15 @@ def test_what_costs_cannot_say_is_learned() -> None:
     assert scores(process, truth).interval_width < scores(linear, truth).interval_width
 
 
+def test_far_outside_the_measured_networks_the_correction_stays_bounded() -> None:
+    predictor = GaussianProcessPredictor("latency_ms", "d").fit(TRAIN, _saturating_ms(TRAIN))
+    assert predictor.arrays()["0.settings"][-1] == 1
+    far = network_features(FRESH[:3]) * 1e6
+    linear = LinearPredictor("latency_ms", "d").fit(TRAIN, _saturating_ms(TRAIN))
+    ratio = predictor.predict_features(far).mean / linear.predict_features(far).mean
+    assert np.all((ratio > 0.5) & (ratio < 2))
+
+
 def test_pure_noise_is_not_learned() -> None:
     values = additive_ms(TRAIN) * np.exp(np.random.default_rng(0).normal(0, 0.1, len(TRAIN)))
     linear = LinearPredictor("latency_ms", "d").fit(TRAIN, values).predict(FRESH)
