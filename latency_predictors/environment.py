@@ -53,5 +53,5 @@ class Environment:
         """
         try:
             return cls(**json.loads(text))
-        except TypeError:
+        except (TypeError, json.JSONDecodeError):
             raise ValueError(f"not an environment in JSON form: {text[:80]!r}") from None

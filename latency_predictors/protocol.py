@@ -8,7 +8,8 @@
    for that model.
 3. *Reference.* A frozen network is timed first, after every five models, and last. Where it differs by more than 5 %
    from its usual latency, the models between it and its neighbour do not count. Nothing is ever corrected by it. Usual
-   is the median over the session and over the rows that a measurement set already has for the same environment.
+   is the median over the rows that a measurement set already has for the same profile and environment, or else over the
+   session.
 4. *Interval and stop.* Student's t on the logarithms of the block medians gives the 95 % interval. A model is done when
    the interval's half-width is below 2 % after at least the preset's least number of blocks, or when the blocks,
    launches or time of the preset are used up.
@@ -28,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_predictors.devices.base import Block, BlockPlan, Device, DeviceError, Timing
+from latency_predictors.devices.base import BlockPlan, BlockResult, Device, DeviceError, Timing
 from latency_predictors.devices.runner import QUIET
 from latency_predictors.environment import Environment
 from latency_predictors.measurement import DeviceProfile
@@ -115,35 +116,38 @@ def get_preset(name: str) -> Preset:
 
 @dataclass
 class UsualState:
-    """What is known of the device when nothing disturbs it; grows with every launch of a session.
+    """What is known of the device when nothing disturbs it; a session learns it with every launch.
 
     Attributes:
         earlier_ms: latencies of the reference network in earlier sessions.
         readings: (latency in milliseconds, speed probe in nanoseconds) of the reference network in this session.
         probe_floor_ns: the fastest speed probe of this session.
+        reference_ms: the usual latency of the reference network.
     """
 
     earlier_ms: list[float] = field(default_factory=list)
     readings: list[tuple[float, int]] = field(default_factory=list)
     probe_floor_ns: int | None = None
+    reference_ms: float | None = field(init=False, default=None)
 
-    def learn(self, block: Block, reference: Path) -> None:
-        """Takes in a launch."""
-        self.probe_floor_ns = min(self.probe_floor_ns or block.probe_floor_ns, block.probe_floor_ns)
-        for result in block.results:
-            timing = result.timing
-            if result.model == reference and timing and timing.median_ms is not None and timing.probe_ns is not None:
+    def __post_init__(self) -> None:
+        self._update()
+
+    def learn(self, probe_floor_ns: int, references: Sequence[Timing | None]) -> None:
+        """Takes in a launch: its fastest speed probe and the timings of the reference network."""
+        self.probe_floor_ns = min(self.probe_floor_ns or probe_floor_ns, probe_floor_ns)
+        for timing in references:
+            if timing and timing.median_ms is not None and timing.probe_ns is not None:
                 self.readings.append((timing.median_ms, timing.probe_ns))
+        self._update()
 
     def full_speed(self, probe_ns: int | None) -> bool:
         """Returns whether a timing was made while the core ran as fast as it is known to."""
         return probe_ns is not None and probe_ns <= QUIET * (self.probe_floor_ns or probe_ns)
 
-    @property
-    def reference_ms(self) -> float | None:
-        """The usual latency of the reference network."""
-        known = [*self.earlier_ms, *(latency for latency, probe in self.readings if self.full_speed(probe))]
-        return float(np.median(known)) if known else None
+    def _update(self) -> None:
+        known = self.earlier_ms or [latency for latency, probe in self.readings if self.full_speed(probe)]
+        self.reference_ms = float(np.median(known)) if known else None
 
 
 @dataclass(frozen=True)
@@ -155,12 +159,11 @@ class _Reading:
 
     def problem(self, usual: UsualState) -> str:
         """Returns why it does not count, or nothing."""
-        usual_ms = usual.reference_ms
-        if self.timing.median_ms is None or not usual.full_speed(self.timing.probe_ns) or usual_ms is None:
+        if self.timing.median_ms is None or not usual.full_speed(self.timing.probe_ns):
             return "busy"
-        if not self.references_ms:
+        if usual.reference_ms is None or not self.references_ms:
             return "busy"
-        return "drift" if any(drifted(reference, usual_ms) for reference in self.references_ms) else ""
+        return "drift" if any(drifted(value, usual.reference_ms) for value in self.references_ms) else ""
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ class Outcome:
     reference_ms: float | None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Model:
     """What has been seen of one model so far."""
 
@@ -243,7 +246,9 @@ class _Model:
             share = np.mean([reading.timing.quiet_share for reading in self.readings])
             causes.append(f"the core ran undisturbed {share:.0%} of the time")
         if "drift" in problems:
-            causes.append(f"the reference network moved by more than {DRIFT:.0%}")
+            causes.append(
+                f"the reference network moved more than {DRIFT:.0%} from its usual {usual.reference_ms:.4g} ms"
+            )
         return ", because " + " and ".join(causes) if causes else ""
 
 
@@ -279,37 +284,41 @@ def measure_models(
     """
     reference = device.reference(profile.precision)
     end = time.monotonic() + preset.budget_seconds
-    seen = [_Model(path) for path in models]
-    left = list(seen)
+    reference = device.reference(profile.precision)
+    left = [_Model(path) for path in models]
     launches = 0
     while left:
-        order = [left[index].path for index in rng.permutation(len(left))]
+        order = _with_reference([left[index] for index in rng.permutation(len(left))])
         block = device.measure_block(
-            _with_reference(order, reference), threads=profile.threads, plan=preset.plan(usual.probe_floor_ns)
+            [model.path if model else reference for model in order],
+            threads=profile.threads,
+            plan=preset.plan(usual.probe_floor_ns),
         )
-        usual.learn(block, reference)
-        complete = _take(block, {model.path: model for model in left}, reference)
-        launches += complete  # one that a model cut short is not the others' fault; it ends by FAILURES
+        results = list(zip(order, block.results, strict=False))
+        usual.learn(block.probe_floor_ns, [result.timing for model, result in results if not model])
+        _take(results)
+        # A launch that a model cuts short is not the others' fault and does not count; it ends by FAILURES.
+        launches += len(results) == len(order)
         over = launches == preset.max_launches or time.monotonic() > end
-        done = [model for model in left if over or model.done(preset, usual)]
+        done = {model for model in left if over or model.done(preset, usual)}
+        yield [model.outcome(preset, usual, block.environment) for model in left if model in done]
         left = [model for model in left if model not in done]
-        progress(sum(preset.min_blocks if model not in left else _blocks(model, preset, usual) for model in seen))
-        yield [model.outcome(preset, usual, block.environment) for model in done]
+        progress(
+            preset.min_blocks * (len(models) - len(left))
+            + sum(min(preset.min_blocks, len(model.counting(usual))) for model in left)
+        )
 
 
-def _blocks(model: _Model, preset: Preset, usual: UsualState) -> int:
-    return min(preset.min_blocks, len(model.counting(usual)))
+def _with_reference(models: Sequence[_Model]) -> list[_Model | None]:
+    """Returns the order of a launch; None stands for the reference network."""
+    order: list[_Model | None] = [None]
+    for start in range(0, len(models), REFERENCE_EVERY):
+        order += [*models[start : start + REFERENCE_EVERY], None]
+    return order
 
 
-def _with_reference(order: Sequence[Path], reference: Path) -> list[Path]:
-    models = [reference]
-    for start in range(0, len(order), REFERENCE_EVERY):
-        models += [*order[start : start + REFERENCE_EVERY], reference]
-    return models
-
-
-def _take(block: Block, models: dict[Path, _Model], reference: Path) -> bool:
-    """Adds a launch's results to the models; returns whether the launch came to its end."""
+def _take(results: Sequence[tuple[_Model | None, BlockResult]]) -> None:
+    """Adds a launch's results to the models; a timing gets the nearest reference latencies on both sides."""
     before: float | None = None
     waiting: list[tuple[_Model, Timing]] = []
 
@@ -319,16 +328,14 @@ def _take(block: Block, models: dict[Path, _Model], reference: Path) -> bool:
             model.readings.append(_Reading(timing, references))
         waiting.clear()
 
-    for result in block.results:
-        if result.model == reference:
-            if result.timing is None:
-                raise DeviceError(f"the reference network {reference.name} could not be run: {result.failure}")
-            if result.timing.median_ms is not None:
-                close(result.timing.median_ms)
-                before = result.timing.median_ms
-        elif result.timing is None:
-            models[result.model].failures.append(result.failure)
-        else:
-            waiting.append((models[result.model], result.timing))
+    for model, result in results:
+        if model and result.timing:
+            waiting.append((model, result.timing))
+        elif model:
+            model.failures.append(result.failure)
+        elif not result.timing:
+            raise DeviceError(f"the reference network {result.model.name} could not be run: {result.failure}")
+        elif result.timing.median_ms is not None:
+            close(result.timing.median_ms)
+            before = result.timing.median_ms
     close(None)
-    return block.results[-1].model == reference

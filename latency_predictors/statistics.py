@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 Verdict = Literal["accepted", "noisy", "refused"]
 
@@ -64,7 +64,7 @@ def interval(block_medians_ms: Sequence[float], confidence: float = CONFIDENCE) 
     centre = float(np.exp(logs.mean()))
     if len(logs) == 1:
         return Interval(centre, 0.0, math.inf)
-    quantile = float(stats.t.ppf(0.5 + confidence / 2, len(logs) - 1))
+    quantile = float(stdtrit(len(logs) - 1, 0.5 + confidence / 2))
     reach = math.exp(quantile * float(logs.std(ddof=1)) / math.sqrt(len(logs)))
     return Interval(centre, centre / reach, centre * reach)
 

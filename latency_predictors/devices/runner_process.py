@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,10 +44,10 @@ class RunnerProcess:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                stream.close()
-        self._errors.close()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with suppress(BrokenPipeError):  # of a question that was never read
+                if stream:
+                    stream.close()
 
     def ask(self, question: Mapping[str, object], timeout_seconds: float) -> dict[str, Any]:  # Any: JSON
         """Returns the answer to a question.

@@ -19,7 +19,7 @@ class SimulatedDevice(Device):
 
     Args:
         truth_ms: of a file; the reference network takes 0.1 ms.
-        spread: standard deviation of log block medians.
+        spread: standard deviation of log block medians; of the reference network at most 0.005.
         outliers: share of block medians that are ``outlier`` times the truth.
         outlier: their factor.
         slowness: factor of every latency in a launch, by its number.
@@ -67,8 +67,8 @@ class SimulatedDevice(Device):
         launch = len(self.launches) - 1
         if not self.quiet(launch, model):
             return Timing(1.0, 1.0, 0, 0.02, None, None, None)
-        median = 0.1 if model == REFERENCE else self.truth_ms(model)
-        median *= float(self.slowness(launch) * np.exp(self.rng.normal(0, self.spread)))
+        truth, spread = (0.1, min(self.spread, 0.005)) if model == REFERENCE else (self.truth_ms(model), self.spread)
+        median = truth * self.slowness(launch) * float(np.exp(self.rng.normal(0, spread)))
         if model != REFERENCE and self.rng.random() < self.outliers:
             median *= self.outlier
         return Timing(2.0, 1.5 * median, 100, 1.0, median, 1.1 * median, PROBE_NS)
