@@ -222,7 +222,12 @@ def _search(run: Run, loaded: _Loaded, trained: dict[str, object], progress: Pro
     with run.stage("search"), Ledger(run.ledger_path) as ledger:
         outcome = run_search(
             problem,
-            evaluator=SupernetEvaluator.of(run),
+            evaluator=SupernetEvaluator(
+                Path(str(trained["supernet"])).resolve(),  # workers of Ray have another working directory
+                config.data,
+                config.accuracy.calibration_images,
+                threads=max(1, int(config.ray.cpus_per_worker)),
+            ),
             costs=costs,
             executor=_executor(config.ray),
             ledger=ledger,
