@@ -27,6 +27,12 @@ class Bundle:
     folder: Path
     report: FinishReport
 
+    @property
+    def measured(self) -> bool:
+        """Whether every file has a latency on every device; a busy machine may have refused some."""
+        latencies = [latency for file in self.report.files for latency in file.latencies]
+        return all(latency.outcome != "not measured" for latency in latencies)
+
     def to_dict(self) -> dict[str, object]:
         """Returns JSON values: the folder and the report."""
         return {"folder": str(self.folder), **self.report.model_dump(mode="json")}

@@ -37,7 +37,7 @@ from nas.progress import Progress, ProgressListener, silent
 from nas.training.distill import METHOD, distill
 from nas.training.supernet import calibrated_subnet, calibration_split
 from search_spaces.architecture import Architecture
-from search_spaces.network import Network, save_network
+from search_spaces.network import Network, load_network, save_network
 from search_spaces.supernet import Supernet, load_supernet
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,10 @@ class Finishing:
     device: str = "cpu"
 
     def finish(self, picks: Sequence[Pick], progress: ProgressListener = silent) -> tuple[Bundle, ...]:
-        """Returns the bundles of the picks, in order; whole ones made from the same things are not made again.
+        """Returns the bundles of the picks, in order.
+
+        Whole ones made from the same things are not made again; of those, files whose measurement was refused are
+        measured again.
 
         Args:
             picks: different architectures.
@@ -91,17 +94,40 @@ class Finishing:
         """
         supernet_hash = stored(self.supernet).sha256 if self.supernet.is_file() else ""
         identities = {pick.architecture.key: self._identity(pick, supernet_hash) for pick in picks}
-        left = [pick for pick in picks if not self._is_finished(pick, identities[pick.architecture.key])]
-        if left:
-            supernet = load_supernet(self.supernet)
-            works = self._distil(supernet, left, identities, progress)
-            self._export(works, progress)
-            self._verify(works, progress)
+        found = {key: self._found(key, identity) for key, identity in identities.items()}
+        left = [pick for pick in picks if found[pick.architecture.key] is None]
+        works = self._make(left, identities, progress) if left else []
+        for pick in picks:
+            bundle = found[pick.architecture.key]
+            if bundle and not bundle.measured:
+                works.append(self._again(pick, bundle))
+        if works:
             self._measure(works, progress)
             for work in works:
                 self._write(work, supernet_hash)
         progress(Progress(STAGE, _DONE, _DONE, f"{len(picks)} networks finished"))
         return tuple(read_bundle(self.folder / key) for key in identities)
+
+    def _make(self, picks: Sequence[Pick], identities: Mapping[str, str], progress: ProgressListener) -> list[Work]:
+        works = self._distil(load_supernet(self.supernet), picks, identities, progress)
+        self._export(works, progress)
+        self._verify(works, progress)
+        return works
+
+    def _again(self, pick: Pick, bundle: Bundle) -> Work:
+        """Returns the work behind a bundle as it was before measuring."""
+        report = bundle.report
+        network = load_network(bundle.folder / WEIGHTS)
+        return Work(
+            pick,
+            bundle.folder,
+            report.identity,
+            network,
+            self._inputs(network.resolution),
+            report.network.test_accuracy,
+            {file.name: file.verification for file in report.files},
+            {file.name: Refusal(file.reason, file.verification) for file in report.refused},
+        )
 
     def _identity(self, pick: Pick, supernet_hash: str) -> str:
         everything = {
@@ -121,14 +147,15 @@ class Finishing:
         }
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
-    def _is_finished(self, pick: Pick, identity: str) -> bool:
-        folder = self.folder / pick.architecture.key
+    def _found(self, key: str, identity: str) -> Bundle | None:
+        """Returns the whole bundle of these things; None where it must be made."""
         try:
-            return read_bundle(folder).report.identity == identity
+            bundle = read_bundle(self.folder / key)
         except RunError as error:
-            if (folder / REPORT).exists():
+            if (self.folder / key / REPORT).exists():
                 logger.warning("%s", error)
-            return False
+            return None
+        return bundle if bundle.report.identity == identity else None
 
     def _inputs(self, resolution: int) -> Prepare:
         return partial(inputs, resolution=resolution, mean=self.data.mean, std=self.data.std)
@@ -179,6 +206,7 @@ class Finishing:
         jobs = []
         for work in works:
             _clear(work.folder)
+            save_network(work.network, work.folder / WEIGHTS)
             metadata = {
                 "architecture": work.key,
                 "resolution": str(work.network.resolution),
@@ -236,7 +264,6 @@ class Finishing:
             work.latencies = latencies
 
     def _write(self, work: Work, supernet_hash: str) -> None:
-        save_network(work.network, work.folder / WEIGHTS)
         training: dict[str, Setting] = {
             "method": METHOD,
             **self.config.model_dump(mode="json", exclude={"models"}),

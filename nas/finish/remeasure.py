@@ -72,8 +72,6 @@ def measure_latencies(
 ) -> dict[Path, list[LatencyReport]]:
     """Measures every file wherever it runs; files for one device share process launches.
 
-    A file whose measurement is refused is measured once more.
-
     Args:
         files: of all networks.
         devices: the experiment's, by name.
@@ -99,21 +97,15 @@ def measure_latencies(
         def told(done: int, total: int, text: str, number: int = number, target: Target = target) -> None:
             progress((number + done / max(1, total)) / len(groups), f"{target.profile.id}: {text}")
 
-        def measure(target: Target = target, group: Sequence[FinishedFile] = group) -> list[Measurement]:
-            return measure_files(
-                [file.path for file in group],
-                target.profile,
-                architectures=[file.architecture for file in group],
-                preset=preset,
-                seed=seed,
-                store=store,
-                progress=told,
-            )
-
-        rows = measure()
-        if not all(row.usable for row in rows):
-            # Most often something else disturbed the machine; the store has the others, so only these are run again.
-            rows = measure()
+        rows = measure_files(
+            [file.path for file in group],
+            target.profile,
+            architectures=[file.architecture for file in group],
+            preset=preset,
+            seed=seed,
+            store=store,
+            progress=told,
+        )
         for file, row in zip(group, rows, strict=True):
             predicted = file.expected.get(target.objective) if target.objective else None
             reports[file.path].append(latency_report(target, row, predicted, constraints))

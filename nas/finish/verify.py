@@ -18,9 +18,8 @@ from search_spaces.cost import Precision
 from search_spaces.network import Network
 
 MAX_FP32_DIFFERENCE = 1e-3
-"""Of an FP32 file's logits, in standard deviations of torch's. Correct files differ by about 1e-6 of them, the same sums
-in another order; a file within this bound changes an answer only where torch's two best logits are a tie."""
-
+"""Of an FP32 file's logits, in standard deviations of torch's. Correct files differ by about 1e-6, the same sums in
+another order; a file within this bound changes an answer only where torch's two best logits are a tie."""
 
 Prepare = Callable[[Images], NDArray[np.float32]]
 """Maps images ``(n, c, h, w)`` uint8 to inputs ``(n, c, s, s)``; see `nas.data.inputs`."""

@@ -1,0 +1,65 @@
+import pytest
+
+from latency_predictors.measurement import DeviceProfile, Measurement
+from nas.config import DeviceConfig
+from nas.finish.export import FILE_KINDS
+from nas.finish.remeasure import Target, latency_report, targets
+from nas.objectives import Constraint, Value
+from tests.nas.finish.parts import measurement
+
+INT8_ONNX = FILE_KINDS[1]
+CPU = Target("cpu", DeviceProfile("local/onnxruntime", "int8"))
+PREDICTED = Value(1.0, "predicted", 0.8, 1.2)
+
+
+def row(latency_ms: float | None) -> Measurement:
+    return measurement(latency_ms, CPU.profile)
+
+
+def test_a_file_is_measured_on_every_device_of_the_experiment_that_runs_it() -> None:
+    devices = {
+        "one": DeviceConfig(device="local/onnxruntime", precision="int8"),
+        "two": DeviceConfig(device="local/onnxruntime", precision="int8", threads=2),
+        "other_precision": DeviceConfig(device="local/onnxruntime", precision="fp32"),
+        "other_runtime": DeviceConfig(device="local/litert", precision="int8"),
+    }
+    assert targets(INT8_ONNX, devices) == [
+        Target("one", DeviceProfile("local/onnxruntime", "int8", 1)),
+        Target("two", DeviceProfile("local/onnxruntime", "int8", 2)),
+    ]
+
+
+def test_a_file_that_no_device_of_the_experiment_runs_is_measured_here() -> None:
+    assert targets(INT8_ONNX, {}) == [Target(None, DeviceProfile("local/onnxruntime", "int8", 1))]
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "outcome", "inside"),
+    [(1.0, "kept", True), (1.2, "kept", True), (1.21, "broken", False), (0.5, "kept", False),
+     (None, "not measured", None)],
+)  # fmt: skip
+def test_a_promise_is_kept_up_to_the_upper_end_of_the_prediction(
+    latency_ms: float | None, outcome: str, inside: bool | None
+) -> None:
+    report = latency_report(CPU, row(latency_ms), PREDICTED, [])
+    assert (report.outcome, report.inside_interval) == (outcome, inside)
+    assert report.measured_ms == latency_ms
+
+
+def test_a_promise_within_the_prediction_is_broken_by_a_constraint_on_that_device_only() -> None:
+    constraints = [Constraint.parse("latency_ms@cpu <= 1.05"), Constraint.parse("latency_ms@board <= 0.1")]
+    report = latency_report(CPU, row(1.1), PREDICTED, constraints)
+    assert report.outcome == "broken"
+    assert report.constraints == ("latency_ms@cpu <= 1.05",)
+    assert latency_report(CPU, row(1.04), PREDICTED, constraints).outcome == "kept"
+
+
+def test_without_a_prediction_nothing_is_kept_or_broken() -> None:
+    report = latency_report(CPU, row(1.0), None, [])
+    assert (report.outcome, report.inside_interval, report.predicted_ms) == ("no prediction", None, None)
+    assert latency_report(CPU, row(None), None, []).outcome == "not measured"
+
+
+def test_the_reason_of_a_refused_measurement_is_passed_on() -> None:
+    report = latency_report(CPU, row(None), PREDICTED, [])
+    assert (report.verdict, report.reason, report.measured_ms) == ("refused", "it is busy", None)
