@@ -71,7 +71,7 @@ class Measurement:
         profile: what it was measured on.
         environment: the machine and its software.
         runtime: name of the inference runtime, ``onnxruntime`` or ``litert``.
-        preset: how carefully; a name of `latency_predictors.protocol.PRESETS`.
+        preset: how carefully; a name of `latency_predictors.preset.PRESETS`.
         protocol_version: of the rules in `latency_predictors.protocol`.
         seed: of the order in which networks were measured, and of random weights.
         verdict: accepted, noisy (use with lower weight) or refused (do not use).

@@ -21,97 +21,24 @@ Why launches: the interval of one process covers the truth 19 to 34 % of the tim
 stop early; the tests hold it at 90 % and more.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
-from latency_predictors.devices.base import BlockPlan, BlockResult, Device, DeviceError, Timing
+from latency_predictors.devices.base import BlockResult, Device, DeviceError, Timing
 from latency_predictors.devices.runner import QUIET
 from latency_predictors.environment import Environment
 from latency_predictors.measurement import DeviceProfile
+from latency_predictors.preset import MIN_BLOCKS, Preset
 from latency_predictors.statistics import DRIFT, Interval, Verdict, drifted, interval, verdict
-from search_spaces.errors import InputError
 
 PROTOCOL_VERSION = 1
 REFERENCE_EVERY = 5
 """Models between two timings of the reference network."""
-MIN_BLOCKS = 3
-"""Blocks that must count for a model not to be refused; two give an interval 13 standard deviations wide."""
 FAILURES = 2
 """Failed blocks after which a model is given up."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How carefully to measure.
-
-    Attributes:
-        name: as users write it.
-        min_blocks: that count, before a model may be accepted.
-        max_blocks: that count, after which a model is done.
-        max_launches: of processes for one group of models.
-        budget_seconds: for one group of models; no launch starts later, except the first.
-        window_ms: quiet time in a block, per model.
-        min_inferences: quiet inferences in a block, per model.
-        patience: a block gives a model up after this many times its quiet window.
-        warmup_ms: at most, in a block, per model.
-        timeout_seconds: for one model in a block; then its process is killed.
-    """
-
-    name: str
-    min_blocks: int
-    max_blocks: int
-    max_launches: int
-    budget_seconds: float
-    window_ms: float
-    min_inferences: int
-    patience: float
-    warmup_ms: float
-    timeout_seconds: float
-
-    def __post_init__(self) -> None:
-        if not MIN_BLOCKS <= self.min_blocks <= self.max_blocks <= self.max_launches:
-            raise ValueError(f"blocks must be {MIN_BLOCKS} <= min <= max <= launches, got {self}")
-        self.plan(None)  # checks itself
-
-    def plan(self, probe_floor_ns: int | None) -> BlockPlan:
-        """Returns the plan of a block."""
-        return BlockPlan(
-            self.window_ms, self.min_inferences, self.patience, self.warmup_ms, self.timeout_seconds, probe_floor_ns
-        )
-
-
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "quick", min_blocks=5, max_blocks=8, max_launches=8, budget_seconds=50,
-            window_ms=20, min_inferences=15, patience=8, warmup_ms=50, timeout_seconds=60,
-        ),
-        Preset(
-            "standard", min_blocks=5, max_blocks=15, max_launches=20, budget_seconds=1200,
-            window_ms=100, min_inferences=40, patience=12, warmup_ms=500, timeout_seconds=180,
-        ),
-    )
-}  # fmt: skip
-"""``quick`` for learning a predictor from many networks, ``standard`` for figures that are published."""
-
-
-def get_preset(name: str) -> Preset:
-    """Returns the preset of a name.
-
-    Raises:
-        InputError: no such preset.
-    """
-    if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}{hint}")
-    return PRESETS[name]
 
 
 @dataclass
@@ -283,10 +210,8 @@ def measure_models(
         DeviceError: the device cannot measure, or not the reference network.
     """
     reference = device.reference(profile.precision)
-    end = time.monotonic() + preset.budget_seconds
-    reference = device.reference(profile.precision)
     left = [_Model(path) for path in models]
-    launches = 0
+    launches, seconds = 0, 0.0
     while left:
         order = _with_reference([left[index] for index in rng.permutation(len(left))])
         block = device.measure_block(
@@ -299,7 +224,8 @@ def measure_models(
         _take(results)
         # A launch that a model cuts short is not the others' fault and does not count; it ends by FAILURES.
         launches += len(results) == len(order)
-        over = launches == preset.max_launches or time.monotonic() > end
+        seconds += block.seconds
+        over = launches == preset.max_launches or seconds > preset.budget_seconds
         done = {model for model in left if over or model.done(preset, usual)}
         yield [model.outcome(preset, usual, block.environment) for model in left if model in done]
         left = [model for model in left if model not in done]

@@ -19,7 +19,8 @@ from latency_predictors.devices import Device, get_device
 from latency_predictors.environment import Environment
 from latency_predictors.graphs.model_file import ModelJob, build_models
 from latency_predictors.measurement import DeviceProfile, Measurement, now
-from latency_predictors.protocol import PROTOCOL_VERSION, Outcome, Preset, UsualState, get_preset, measure_models
+from latency_predictors.preset import Preset, get_preset
+from latency_predictors.protocol import PROTOCOL_VERSION, Outcome, UsualState, measure_models
 from latency_predictors.store import MeasurementSet
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -51,7 +52,7 @@ def measure_networks(
     Args:
         networks: architectures with their layers; a repeated one is measured once.
         profile: what to measure on.
-        preset: how carefully; a name of `latency_predictors.protocol.PRESETS`.
+        preset: how carefully; a name of `latency_predictors.preset.PRESETS`.
         seed: of weights and of the order of measuring.
         store: where rows are added as they are finished. Networks that it has usable rows of, made in the same way on
             the same profile and environment, are not measured again. None keeps nothing.

@@ -98,12 +98,14 @@ class Block:
     Attributes:
         environment: as the launched process saw it.
         probe_floor_ns: the fastest speed probe of this launch.
+        seconds: that the launch took, waiting for its turn not included.
         results: one per model, in the order given. Shorter than the list of models where the process ended early; the
             last one is then the model that ended it.
     """
 
     environment: Environment
     probe_floor_ns: int
+    seconds: float
     results: tuple[BlockResult, ...]
 
 

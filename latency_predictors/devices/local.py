@@ -4,6 +4,7 @@ import fcntl
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ class LocalDevice(Device):
         # -P: the runner's own folder holds modules named like the runtimes.
         command = [sys.executable, "-P", str(RUNNER)]
         with _alone(), RunnerProcess(command, _environment(threads)) as runner:
+            started = time.monotonic()
             try:
                 start = runner.ask(
                     {
@@ -56,7 +58,8 @@ class LocalDevice(Device):
                 floor = answer.pop("probe_floor_ns")
                 failure = answer.pop("error", "")
                 results.append(BlockResult(model, None if failure else Timing(**answer), failure))
-        return Block(Environment(**start["environment"]), floor, tuple(results))
+            seconds = time.monotonic() - started
+        return Block(Environment(**start["environment"]), floor, seconds, tuple(results))
 
     def reference(self, precision: Precision) -> Path:
         """As `Device.reference`."""

@@ -14,7 +14,8 @@ import pytest
 from latency_predictors import session
 from latency_predictors.devices import get_device, list_devices
 from latency_predictors.measurement import DeviceProfile, Measurement
-from latency_predictors.protocol import PRESETS, PROTOCOL_VERSION, Preset
+from latency_predictors.preset import PRESETS, Preset
+from latency_predictors.protocol import PROTOCOL_VERSION
 from latency_predictors.session import measure_files, measure_networks
 from latency_predictors.store import MeasurementSet
 from search_spaces.architecture import Architecture
@@ -213,7 +214,7 @@ MEASURE = """
 import dataclasses, sys
 from pathlib import Path
 from latency_predictors import session
-from latency_predictors.protocol import PRESETS
+from latency_predictors.preset import PRESETS
 from latency_predictors.store import MeasurementSet
 from tests.latency_predictors.test_session import PROFILE, SHORT, _networks
 

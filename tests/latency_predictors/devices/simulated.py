@@ -58,7 +58,7 @@ class SimulatedDevice(Device):
                 break
             failure = self.failures.get(model, "")
             results.append(BlockResult(model, None if failure else self._timing(model), failure))
-        return Block(ENVIRONMENT, PROBE_NS, tuple(results))
+        return Block(ENVIRONMENT, PROBE_NS, 1.0, tuple(results))
 
     def reference(self, precision: Precision) -> Path:
         return REFERENCE
