@@ -1,16 +1,14 @@
 """The cheap terms of a search: exact counts from the layers, latency from a learned predictor."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from latency_predictors.base import LatencyPredictor
 from nas.errors import InputError
 from nas.objectives import Objective, Value
 from search_spaces.architecture import Architecture
 from search_spaces.cost import Precision, network_cost
 from search_spaces.space import SearchSpace
-
-if TYPE_CHECKING:
-    from latency_predictors.base import LatencyPredictor
 
 
 class CostModel(Protocol):
@@ -40,7 +38,7 @@ class AnalyticAndPredictedCosts:
         objectives: Sequence[Objective],
         *,
         precisions: Mapping[str, Precision],
-        predictors: "Mapping[str, LatencyPredictor]",
+        predictors: Mapping[str, LatencyPredictor],
     ) -> None:
         self._space = space
         self._objectives = tuple(dict.fromkeys(o for o in objectives if o.metric != "accuracy"))

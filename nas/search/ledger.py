@@ -231,9 +231,17 @@ class Ledger:
     def _transaction(self, name: str) -> Iterator[Connection]:
         """One commit; whoever sees it in the ledger sees all of it."""
         self._fault(f"{name}:before")
-        with self._engine.begin() as connection:
-            yield connection
-            self._fault(f"{name}:written")
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+                self._fault(f"{name}:written")
+        except IntegrityError:
+            raise
+        except DatabaseError as error:
+            raise RunError(
+                f"{self.path} cannot be written ({error.orig}): nothing committed is lost; mend this and start the same "
+                "command again"
+            ) from error
         self._fault(f"{name}:committed")
 
     @contextmanager

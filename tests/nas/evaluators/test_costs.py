@@ -1,0 +1,84 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from latency_predictors.base import Floats, LatencyPredictor, Model
+from nas.errors import InputError
+from nas.evaluators.costs import AnalyticAndPredictedCosts
+from nas.objectives import Objective, Value
+from search_spaces.cost import network_cost
+from search_spaces.space import load_space
+
+SPACE = load_space("tiny")
+
+
+def objectives(*names: str) -> tuple[Objective, ...]:
+    return tuple(map(Objective.parse, names))
+
+
+class NearestInSize(LatencyPredictor):
+    """Predicts the time of the measured network whose features are nearest."""
+
+    kind = "nearest"
+
+    def _fit(self, features: Floats, logs: Floats, weights: Floats, like: Model | None) -> Model:
+        return {"features": features, "logs": logs}
+
+    def _predict(self, model: Model, features: Floats) -> Floats:
+        distances = ((features[:, None] - model["features"][None]) ** 2).sum(-1)
+        return model["logs"][distances.argmin(1)]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> LatencyPredictor:
+    rng = np.random.default_rng(0)
+    networks = [SPACE.layers(SPACE.sample(rng)) for _ in range(40)]
+    values = np.array([network_cost(layers).macs / 1e6 for layers in networks])
+    return NearestInSize("latency_ms", "local").fit(networks, values)
+
+
+def test_counts_are_exact_and_bytes_are_those_of_the_devices_precision() -> None:
+    names = ("macs", "parameters", "weight_bytes@cpu", "weight_bytes@npu", "peak_activation_bytes@npu")
+    model = AnalyticAndPredictedCosts(
+        SPACE, objectives("accuracy", *names), precisions={"cpu": "fp32", "npu": "int8"}, predictors={}
+    )
+    architecture = SPACE.largest()
+    fp32, int8 = (network_cost(SPACE.layers(architecture), precision) for precision in ("fp32", "int8"))
+    values = (fp32.macs, fp32.parameters, fp32.weight_bytes, int8.weight_bytes, int8.peak_activation_bytes)
+    expected = {name: Value(value, "analytic") for name, value in zip(names, values, strict=True)}
+    assert model.costs(architecture) == expected
+
+
+def test_a_predicted_cost_carries_the_predictors_interval(predictor: LatencyPredictor) -> None:
+    model = AnalyticAndPredictedCosts(
+        SPACE, objectives("latency_ms@cpu", "accuracy"), precisions={"cpu": "fp32"}, predictors={"cpu": predictor}
+    )
+    architecture = SPACE.sample(np.random.default_rng(1))
+    predicted = predictor.predict([SPACE.layers(architecture)])
+    mean, lower, upper = (column[0] for column in (predicted.mean, predicted.lower, predicted.upper))
+    assert model.costs(architecture) == {"latency_ms@cpu": Value(mean, "predicted", lower, upper)}
+
+
+def test_many_architectures_cost_the_same_together_as_one_by_one(predictor: LatencyPredictor) -> None:
+    model = AnalyticAndPredictedCosts(
+        SPACE, objectives("latency_ms@cpu", "macs"), precisions={"cpu": "fp32"}, predictors={"cpu": predictor}
+    )
+    rng = np.random.default_rng(2)
+    architectures = [SPACE.sample(rng) for _ in range(5)]
+    together = model.costs_of(architectures)
+    assert_close(together, [model.costs(architecture) for architecture in architectures])
+
+
+def assert_close(ones: Sequence[dict[str, Value]], others: Sequence[dict[str, Value]]) -> None:
+    for one, other in zip(ones, others, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name].value == pytest.approx(other[name].value)
+            assert one[name].source == other[name].source
+
+
+@pytest.mark.parametrize("name", ["latency_ms@phone", "weight_bytes@phone"])
+def test_an_unknown_device_is_named(name: str) -> None:
+    with pytest.raises(InputError, match="nothing is known about device 'phone'"):
+        AnalyticAndPredictedCosts(SPACE, objectives(name), precisions={"cpu": "fp32"}, predictors={})
