@@ -3,7 +3,8 @@
 Run by `tflite_graph.convert_tflite` as ``python -m latency_predictors.graphs.tflite_child JOBS.json``. The file holds a
 list of jobs: ``layers`` (as dicts), ``weights`` (safetensors file), ``precision``, ``calibration`` (.npy file of
 preprocessed images, channels last; INT8 only), ``path`` of the result. For each finished job one JSON line goes to the
-standard output, in order: ``{"job": 0, "error": null}``; everything that TensorFlow prints goes to standard error.
+standard output, in order: ``{"job": 0, "error": null}``; everything that TensorFlow prints goes to standard error. The
+process ends when its standard input is closed.
 
 Image input: (1, size, size, channels), channels last. Output: (1, classes).
 """
@@ -11,6 +12,7 @@ Image input: (1, size, size, channels), channels last. Output: (1, classes).
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,8 +117,16 @@ def _convert(tf: Any, job: dict[str, Any]) -> bytes:  # Any: TensorFlow has no t
     return bytes(converter.convert())
 
 
+def _end_with_parent() -> None:
+    # The parent holds the other end of the standard input; the system closes it however the parent ends. An orphan
+    # would write its files over those of the parent's next start.
+    os.read(0, 1)
+    os._exit(1)
+
+
 def main(jobs_file: str) -> None:
     """Converts the jobs of a file; a job that fails is reported and the next one goes on."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # TensorFlow writes to the standard output too: keep a private copy of it and point the original at standard error.
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -117,7 +117,15 @@ def _run(jobs: Sequence[TfliteJob], jobs_file: Path, done: Callable[[], None]) -
     command = [sys.executable, "-m", "latency_predictors.graphs.tflite_child", str(jobs_file)]
     with (
         log_path.open("wb") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=os.environ | _QUIET, text=True) as child,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=os.environ | _QUIET,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches only this process, which then ends the child
+        ) as child,
     ):
         try:
             for line in child.stdout or ():
