@@ -239,8 +239,8 @@ class Ledger:
             raise
         except DatabaseError as error:
             raise RunError(
-                f"{self.path} cannot be written ({error.orig}): nothing committed is lost; mend this and start the same "
-                "command again"
+                f"{self.path} cannot be written ({error.orig}): nothing committed is lost; mend this and start the "
+                "same command again"
             ) from error
         self._fault(f"{name}:committed")
 
