@@ -52,7 +52,7 @@ class Timing:
         quiet_share: share of the timed bursts in which the core ran undisturbed, 0 to 1.
         median_ms: of the quiet inferences; None where there were too few.
         p90_ms: likewise, 90th percentile.
-        probe_ns: the slowest speed probe that passed as quiet; None where there was none.
+        probe_ns: median of the speed probes beside the quiet inferences; None where there were too few.
     """
 
     load_ms: float

@@ -72,7 +72,6 @@ def _environment(threads: int) -> dict[str, str]:
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONHASHSEED": "0",
     }
 
 

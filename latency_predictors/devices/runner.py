@@ -9,7 +9,7 @@ How a model is timed:
 
 1. load, and one first inference, both timed apart;
 2. warm-up: windows of inferences until the fastest of a window is no longer 2 % faster than before;
-3. single inferences with a nanosecond clock, in *bursts* of about 0.1 ms (or one inference), with a *speed probe*
+3. single inferences with a nanosecond clock, in *bursts* of one inference or about 0.1 ms, with a *speed probe*
    before and after each: a fixed multiplication of two large integers, a few microseconds of pure arithmetic. A burst
    is **quiet** when both probes took at most 1.1 times the fastest known probe, that is, when the core ran at its full
    speed. Only quiet bursts count; the share of them is reported.
@@ -108,33 +108,35 @@ def time_quietly(
 ) -> dict[str, Any]:
     """Returns median and 90th percentile of quiet inferences (None where there are too few), and the quiet share."""
     quiet: list[tuple[int, list[int]]] = []  # (slower probe of a burst, durations)
-    quiet_ns = inferences = bursts = 0
+    quiet_ns = timed_ns = inferences = 0
     fastest = sys.maxsize
     floor = probe.floor
     started = clock()
     before = probe()
     while True:
+        # In a disturbed moment one inference is enough before looking again: quiet moments can be short.
+        limit = BURST_NS if before <= QUIET * probe.floor else 0
         burst: list[int] = []
-        begin = start = clock()
-        while start - begin < BURST_NS:
+        begin = end = clock()
+        while not burst or end - begin < limit:
+            start = clock()
             invoke()
             end = clock()
             burst.append(end - start)
-            start = end
         after = probe()
-        bursts += 1
-        fastest = min(fastest, *burst)
-        quiet.append((max(before, after), burst))
+        timed_ns += sum(burst)
+        fastest = min(fastest, min(burst))
+        if max(before, after) <= QUIET * probe.floor:
+            quiet.append((max(before, after), burst))
+            quiet_ns += sum(burst)
+            inferences += len(burst)
         before = after
-        if probe.floor < floor or quiet[-1][0] > QUIET * probe.floor:
-            # Seldom more than the last one goes: only while the process still learns how fast the core can be.
+        if probe.floor < floor:
+            # The process has just learned that the core can be faster; what seemed quiet may not have been.
             floor = probe.floor
             quiet = [item for item in quiet if item[0] <= QUIET * floor]
             quiet_ns = sum(sum(durations) for _, durations in quiet)
             inferences = sum(len(durations) for _, durations in quiet)
-        else:
-            quiet_ns += sum(burst)
-            inferences += len(burst)
         if quiet_ns >= window_ns and inferences >= min_inferences:
             break
         if clock() - started > patience * max(window_ns, min_inferences * fastest):
@@ -143,10 +145,10 @@ def time_quietly(
     durations_ms = np.array([duration for _, burst in quiet for duration in burst]) / 1e6
     return {
         "inferences": inferences,
-        "quiet_share": len(quiet) / bursts,
+        "quiet_share": quiet_ns / timed_ns,
         "median_ms": float(np.median(durations_ms)) if enough else None,
         "p90_ms": float(np.percentile(durations_ms, 90)) if enough else None,
-        "probe_ns": max(slower for slower, _ in quiet) if enough else None,
+        "probe_ns": int(np.median([slower for slower, _ in quiet])) if enough else None,
     }
 
 
