@@ -6,6 +6,7 @@ shallower depth switches off; two spellings of the same network are therefore on
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Architecture:
             space, values = data["space"], data["values"]
             if not isinstance(space, str) or not isinstance(values, Mapping) or set(data) != {"space", "values"}:
                 raise TypeError
-            if not all(isinstance(value, bool | int | float | str) for value in values.values()):
+            if not all(_is_choice(value) for value in values.values()):
                 raise TypeError
         except (ValueError, KeyError, TypeError):
             raise InputError(f"not an architecture in JSON form: {text[:80]!r}") from None
@@ -112,9 +113,10 @@ class Architecture:
             match = _TOKEN.fullmatch(token)
             if not match or match["letter"] not in _WORDS:
                 raise InputError(f"not a token of an architecture: {token!r} in {text[:80]!r}; an example is '1.2k3'")
-            values[_name(match["stage"], match["block"], _WORDS[match["letter"]])] = _parse(
-                _WORDS[match["letter"]], match["value"]
-            )
+            name = _name(match["stage"], match["block"], _WORDS[match["letter"]])
+            if name in values:
+                raise InputError(f"{name} stands twice in {text[:80]!r}; keep one")
+            values[name] = _parse(_WORDS[match["letter"]], match["value"])
         return cls(space, tuple(sorted(values.items())))
 
 
@@ -139,7 +141,7 @@ def _prefix(stage: int, block: int) -> str:
 def _name(stage: str | None, block: str | None, word: str) -> str:
     if stage is None:
         return word
-    if stage == "0":
+    if stage == "0" and block is None:
         return f"stem.{word}"
     return f"stage{stage}.block{block}.{word}" if block else f"stage{stage}.{word}"
 
@@ -154,6 +156,13 @@ def _parse(word: str, text: str) -> Choice:
     if word == "squeeze_excite" and text in {"0", "1"}:
         return text == "1"
     try:
-        return float(text) if "." in text or "e" in text else int(text)
+        value = float(text) if "." in text or "e" in text else int(text)
+        if not math.isfinite(value):
+            raise ValueError
     except ValueError:
         raise InputError(f"the value of {word} must be a number, got {text!r}") from None
+    return value
+
+
+def _is_choice(value: object) -> bool:
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))

@@ -127,7 +127,8 @@ class SearchSpace:
         if architecture.space != self.name:
             return False
         try:
-            return self.architecture(dict(architecture.values)) == architecture
+            # By key: 1 and 1.0 are equal, but only one of them is how this space spells the choice.
+            return self.architecture(dict(architecture.values)).key == architecture.key
         except InputError:
             return False
 
@@ -209,22 +210,19 @@ class SearchSpace:
 
         A supernet holds these weights; a subnet uses the leading channels and the central part of the kernel.
         """
-        largest = self.largest()
-        # Only resolution, depth and flags decide which layers exist; a dimension changed alone shows each variant.
-        variants = [
-            largest,
-            *(self.architecture(_with(self, largest, d.name, c)) for d in self.dimensions for c in d.choices),
-        ]
+        # A dimension changed alone shows each layer at its largest; only the convolution in the place of a skipped
+        # block needs two: the skip, and channels that then differ.
+        changes = [{dimension.name: choice} for dimension in self.dimensions for choice in dimension.choices]
+        resized = [change for change in changes for name in change if name == "width" or name.endswith(".channels")]
+        skipped = [change for change in changes if "skip" in change.values()]
+        largest = {d.name: _extreme(d, smallest=False) for d in self.dimensions}
+        variants = [{}, *changes, *(one | other for one, other in product(skipped, resized))]
         shared: dict[str, LayerSpec] = {}
-        for architecture in variants:
-            for layer in self.layers(architecture):
+        for variant in variants:
+            for layer in self.layers(self.architecture(largest | variant)):
                 if layer.op in {"conv", "squeeze_excite", "linear"}:
                     shared[layer.name] = _union(shared[layer.name], layer) if layer.name in shared else layer
         return shared
-
-
-def _with(space: SearchSpace, architecture: Architecture, name: str, choice: Choice) -> dict[str, Choice]:
-    return {d.name: d.choices[-1] for d in space.dimensions} | dict(architecture.values) | {name: choice}
 
 
 def _union(one: LayerSpec, other: LayerSpec) -> LayerSpec:

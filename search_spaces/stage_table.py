@@ -4,19 +4,28 @@ Every field that reads ``Choices`` takes one value or a list: a list of more tha
 """
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from search_spaces.layer import Activation
 from search_spaces.typed_yaml import FileModel
+
+Value = TypeVar("Value")
 
 
 def _as_choices(value: object) -> object:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def _distinct(values: tuple[object, ...]) -> tuple[object, ...]:
+def _not_empty(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    # Not `Field(min_length=1)`, which also complains where every value is wrong.
+    if not values:
+        raise ValueError("there must be at least one value")
+    return values
+
+
+def _distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
     if len(set(values)) != len(values):
         raise ValueError("choices must differ from each other")
     return values
@@ -68,15 +77,17 @@ def _known_type(name: str) -> str:
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Channels = Annotated[int, Field(ge=1, le=8192, strict=True)]
-Kernel = Annotated[int, Field(ge=1, le=11, strict=True)]
+Kernel = Annotated[int, Field(ge=1, le=11, strict=True), AfterValidator(_odd)]
 Expansion = Annotated[int | float, Field(ge=1, le=16)]
-Choices = BeforeValidator(_as_choices)
-NonEmpty = Field(min_length=1)
+Depth = Annotated[int, Field(ge=1, le=16, strict=True)]
+Resolution = Annotated[int, Field(ge=4, le=1024, strict=True)]
+Width = Annotated[float, Field(gt=0, le=8)]
+Flag = Annotated[bool, Field(strict=True)]
+TypeName = Annotated[str, AfterValidator(_known_type)]
 
-ChannelChoices = Annotated[tuple[Channels, ...], Choices, NonEmpty]
-Flags = Annotated[tuple[Annotated[bool, Field(strict=True)], ...], Choices, NonEmpty]
-BlockTypes = Annotated[tuple[Annotated[str, AfterValidator(_known_type)], ...], Choices, NonEmpty]
-Activations = Annotated[tuple[Activation, ...], Choices, NonEmpty]
+Choices = Annotated[
+    tuple[Value, ...], BeforeValidator(_as_choices), AfterValidator(_not_empty), AfterValidator(_distinct)
+]  # fmt: skip
 
 
 def make_divisible(value: float, divisor: int) -> int:
@@ -88,20 +99,7 @@ def make_divisible(value: float, divisor: int) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-class _Table(FileModel):
-    @model_validator(mode="after")
-    def _check_choices(self) -> "_Table":
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, tuple) and name != "stages":  # stages are a sequence: two may be equal
-                _distinct(value)
-            if name == "kernel":
-                for kernel in value if isinstance(value, tuple) else (value,):
-                    _odd(kernel)
-        return self
-
-
-class Stem(_Table):
+class Stem(FileModel):
     """The first convolution.
 
     Attributes:
@@ -111,13 +109,23 @@ class Stem(_Table):
         activation: after batch normalisation.
     """
 
-    channels: ChannelChoices
+    channels: Choices[Channels]
     kernel: Kernel = 3
     stride: Positive = 2
     activation: Activation = "relu"
 
 
-class Stage(_Table):
+_SQUEEZE = ("squeeze_excite", "squeeze_ratio", "squeeze_of", "squeeze_divisor", "gate")
+_UNUSED: dict[object, tuple[str, ...]] = {
+    "inverted_bottleneck": ("type",),
+    "fused_bottleneck": ("type", *_SQUEEZE),
+    "conv": ("type", "expansion", *_SQUEEZE),
+    "typed_bottleneck": ("kernel", "expansion", *_SQUEEZE),
+}
+"""Keys of a stage that an op does not read: set, they would promise what does not happen."""
+
+
+class Stage(FileModel):
     """A row of the table: blocks that share their output channels; the first block carries the stride.
 
     Attributes:
@@ -144,23 +152,32 @@ class Stage(_Table):
     """
 
     op: Literal["inverted_bottleneck", "fused_bottleneck", "conv", "typed_bottleneck"] = "inverted_bottleneck"
-    type: BlockTypes = ("k3_e6",)
-    depth: Annotated[tuple[Annotated[int, Field(ge=1, le=16, strict=True)], ...], Choices, NonEmpty] = (1,)
-    channels: ChannelChoices
+    type: Choices[TypeName] = ("k3_e6",)
+    depth: Choices[Depth] = (1,)
+    channels: Choices[Channels]
     stride: Positive = 1
-    kernel: Annotated[tuple[Kernel, ...], Choices, NonEmpty] = (3,)
-    expansion: Annotated[tuple[Expansion, ...], Choices, NonEmpty] = (1,)
-    squeeze_excite: Flags = (False,)
+    kernel: Choices[Kernel] = (3,)
+    expansion: Choices[Expansion] = (1,)
+    squeeze_excite: Choices[Flag] = (False,)
     squeeze_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25
     squeeze_of: Literal["hidden", "input"] = "hidden"
     squeeze_divisor: Positive | None = None
     gate: Literal["sigmoid", "hard_sigmoid"] = "hard_sigmoid"
-    activation: Activations = ("relu",)
+    activation: Choices[Activation] = ("relu",)
     share: Literal["block", "stage"] = "block"
     residual: bool = True
 
+    @field_validator(*{name for names in _UNUSED.values() for name in names})
+    @classmethod
+    def _used_by_op(cls, value: Value, info: ValidationInfo) -> Value:
+        op = info.data.get("op")  # absent where it is itself wrong
+        name = str(info.field_name)
+        if name in _UNUSED.get(op, ()) and value != cls.model_fields[name].default:
+            raise ValueError(f"a stage of op {op!r} does not use this key; remove it")
+        return value
 
-class Head(_Table):
+
+class Head(FileModel):
     """What follows the stages: 1x1 convolution, global pool, hidden linear layer, classifier.
 
     Attributes:
@@ -174,7 +191,7 @@ class Head(_Table):
     activation: Activation = "relu"
 
 
-class StageTable(_Table):
+class StageTable(FileModel):
     """A whole search space file.
 
     Attributes:
@@ -194,13 +211,13 @@ class StageTable(_Table):
     format: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     description: str = ""
-    resolution: Annotated[tuple[Annotated[int, Field(ge=4, le=1024, strict=True)], ...], Choices, NonEmpty]
+    resolution: Choices[Resolution]
     image_channels: Literal[1, 3] = 3
     classes: Annotated[int, Field(ge=2)] = 1000
-    width: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Choices, NonEmpty] = (1.0,)
+    width: Choices[Width] = (1.0,)
     channel_divisor: Positive = 8
     stem: Stem
-    stages: Annotated[tuple[Stage, ...], NonEmpty]
+    stages: Annotated[tuple[Stage, ...], AfterValidator(_not_empty)]
     head: Head = Head()
 
     def scaled(self, channels: int, width: float) -> int:

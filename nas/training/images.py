@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from nas.data import Split
-from nas.data.preprocessing import resize_matrix
 
-_MAX_SHIFT = 1 / 8  # of the side; the 4 of 32 pixels of the CIFAR recipe (He et al., arXiv:1512.03385, section 4.2)
+_MAX_SHIFT = 1 / 16  # of the side; half of the CIFAR recipe's 4 of 32 pixels, as small images fill their frame
 
 
 class Batch:
@@ -26,34 +25,33 @@ class Batch:
         Args:
             images: ``(b, c, h, w)`` float32, normalised.
             labels: ``(b,)`` int64.
-            shifts: ``(b, 2)`` down and right, as a fraction of the side; pixels at the edge are repeated.
+            shifts: ``(b, 2)`` up and left, as a fraction of the side; pixels at the edge are repeated.
             flips: ``(b,)`` bool, mirrored left to right.
         """
         self.labels = labels
-        self._images, self._shifts, self._flips = images, shifts, flips
+        self._images = images if flips is None else torch.where(flips[:, None, None, None], images.flip(3), images)
+        self._shifts = torch.zeros(1, 2, device=images.device) if shifts is None else shifts
 
     def at(self, resolution: int) -> Tensor:
         """Returns ``(b, c, resolution, resolution)`` float32, channels last in memory."""
         height, width = self._images.shape[2:]
-        images = self._images
-        if (height, width) != (resolution, resolution):
-            # The same matrices as `nas.data.inputs` uses, so that training and evaluation see the same pixels.
-            rows, columns = (_matrix(size, resolution, images.device) for size in (height, width))
-            images = rows @ images @ columns.T
-        if self._flips is not None:
-            images = torch.where(self._flips[:, None, None, None], images.flip(3), images)
-        if self._shifts is not None:
-            pixels = torch.arange(resolution, device=images.device)
-            moved = pixels - (self._shifts * resolution).round().long()[:, :, None]
-            row, column = moved.clamp(0, resolution - 1).unbind(1)
-            batch = torch.arange(len(images), device=images.device)[:, None, None]
-            # Advanced indices around a slice put the channels last.
-            return images[batch, :, row[:, :, None], column[:, None, :]].permute(0, 3, 1, 2)
+        rows = _resize_matrices(height, resolution, self._shifts[:, 0])
+        columns = _resize_matrices(width, resolution, self._shifts[:, 1])
+        images = rows @ self._images @ columns.mT
         return images.contiguous(memory_format=torch.channels_last)
 
 
-def _matrix(size: int, target: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(resize_matrix(size, target)).to(device)
+def _resize_matrices(size: int, target: int, shifts: Tensor) -> Tensor:
+    """Returns ``(b, 1, target, size)`` weights: those of `nas.data.preprocessing.resize_matrix`, moved by shifts.
+
+    Shifting within the resize moves pictures by parts of a pixel, by the same part of the picture at every resolution.
+    """
+    ratio = size / target
+    support = max(ratio, 1.0)
+    pixels, targets = (torch.arange(count, device=shifts.device) + 0.5 for count in (size, target))
+    centres = (targets * ratio + shifts[:, None] * size).clamp(0.5, size - 0.5)
+    weights = (1 - (pixels - centres[:, :, None]).abs() / support).clamp(min=0)
+    return (weights / weights.sum(2, keepdim=True))[:, None]
 
 
 class TrainingImages:
@@ -80,7 +78,7 @@ class TrainingImages:
             split: the images.
             mean: per channel on the 0..1 scale.
             std: per channel on the 0..1 scale.
-            shift: whether images are shifted at random, by up to an eighth of the side.
+            shift: whether images are shifted at random, by up to a sixteenth of the side.
             flip: whether images are mirrored at random; only for data that means the same mirrored.
             device: of the training.
         """
