@@ -1,0 +1,369 @@
+"""Search problems made of real measurements: error and latency of architectures, to be searched with few evaluations.
+
+(a) NAS-Bench-201: CIFAR-100 test error of 200 epochs (Dong and Yang, ICLR 2020) against latency, as tables that hold
+four fifths of the 15,625 cells. (b) The MnasNet space of Accel-NASBench (arXiv:2404.08005): error and latency are
+surrogates fitted to about 4,100 measured networks.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
+from scipy.stats import kendalltau
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+from nas.pareto import hypervolume, non_dominated
+from nas.search.samplers.evolution import children, fitness_order
+from nas.search.samplers.parameters import ParameterSpace
+from search_spaces.cost import layer_macs, layer_parameters
+from search_spaces.encodings import encoding
+from search_spaces.space import load_space
+
+Floats = NDArray[np.float64]
+Vector = tuple[int, ...]
+
+NASBENCH201_DEVICES = {
+    "intel_core_i7_7820x": "nasbench201_edge_mixed.parquet",
+    "raspberry_pi_5/onnxruntime": "nasbench201_pi5_pixel6a.parquet",
+    "nvidia_gtx_1080ti_bs256": "nasbench201_help.parquet",
+    "asic_eyeriss": "nasbench201_help.parquet",
+}
+MNASNET_DEVICES = ("nvidia_a100", "google_tpu_v2", "xilinx_zcu102")
+_MNASNET_SOURCES = ("nvidia_a100", "nvidia_rtx_3090", "google_tpu_v2", "xilinx_zcu102")
+_NASBENCH201_SOURCES = ("nvidia_titan_x_bs32", "intel_xeon_gold_6240", "google_pixel_3", "samsung_a50")
+
+_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+_PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
+_LONGEST_PATH = 12  # place of that feature
+_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two losses over integer vectors: error in percent, and a cost.
+
+    Attributes:
+        name: ``space/device``.
+        parameters: name and choices of each place of a vector, in order.
+        values: the integers that stand for the choices.
+        features: physical features ``(n, f)`` of ``(n, d)`` vectors.
+        losses: ``(n, 2)`` error and cost; NaN error where the table does not hold the network.
+        connected: ``(n,)`` whether the output of ``(n, d)`` vectors depends on the input at all.
+        sources: ``(n, s)`` log costs on other devices, for a predictor that is transferred from them.
+        low: ``(2,)`` least losses of a uniform sample.
+        high: ``(2,)`` their 99th percentile.
+        front: ``(k, 2)`` the best known losses.
+    """
+
+    name: str
+    parameters: dict[str, tuple[Any, ...]]
+    values: tuple[tuple[int, ...], ...]
+    features: Callable[[NDArray[np.int64]], Floats]
+    losses: Callable[[NDArray[np.int64]], Floats]
+    connected: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+    sources: Callable[[NDArray[np.int64]], Floats]
+    low: Floats
+    high: Floats
+    front: Floats
+
+    def ratio(self, losses: Floats) -> float:
+        """Returns the hypervolume of evaluated networks over that of the front, both normalised."""
+        return self._volume(losses) / self._volume(self.front)
+
+    def _volume(self, losses: Floats) -> float:
+        return hypervolume((losses - self.low) / (self.high - self.low), np.ones(2))
+
+    @property
+    def distributions(self) -> dict[str, CategoricalDistribution]:
+        """The parameters as Optuna has them."""
+        return {name: CategoricalDistribution(choices) for name, choices in self.parameters.items()}
+
+    def vectors(self, params: Sequence[Any]) -> NDArray[np.int64]:
+        """Returns ``(n, d)`` vectors of n parameter sets."""
+        maps = _value_maps(tuple(self.parameters.items()), self.values)
+        return np.array([[maps[name][p[name]] for name in self.parameters] for p in params], dtype=np.int64)
+
+    def random(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Returns ``(count, d)`` uniform vectors."""
+        return np.stack([rng.choice(values, size=count) for values in self.values], axis=1)
+
+
+@cache
+def _value_maps(
+    parameters: tuple[tuple[str, tuple[Any, ...]], ...], values: tuple[tuple[int, ...], ...]
+) -> dict[str, dict[Any, int]]:
+    return {n: dict(zip(choices, v, strict=True)) for (n, choices), v in zip(parameters, values, strict=True)}
+
+
+@cache
+def nasbench201_cell(vector: Vector) -> tuple[float, ...]:
+    """Returns physical features of a cell, edges that carry nothing from input to output left out.
+
+    A 3x3 convolution has 9 times the MACs and weights of a 1x1 one, the same in all three stages; pools and skips have
+    none. So the cell's MACs are 15 * 262,144 * (ones + 9 * threes), and its logarithm is enough.
+    """
+    reached, needed = {0}, {3}
+    for (start, end), operation in zip(_EDGES, vector, strict=True):
+        if operation and start in reached:
+            reached.add(end)
+    for place in (5, 4, 3, 2, 1, 0):
+        if vector[place] and _EDGES[place][1] in needed:
+            needed.add(_EDGES[place][0])
+    live = [o if s in reached and e in needed else 0 for (s, e), o in zip(_EDGES, vector, strict=True)]
+    paths = [[live[edge] for edge in path] for path in _PATHS if all(live[edge] for edge in path)] or [[]]
+    count = [live.count(operation) for operation in range(5)]
+    convs = [sum(operation in {2, 3} for operation in path) for path in paths]
+    pools = [path.count(4) for path in paths]
+    return (
+        float(np.log(1 + count[2] + 9 * count[3])),
+        *count[1:],
+        len(paths),
+        max(convs),
+        min(convs),
+        float(np.mean(convs)),
+        max(path.count(3) for path in paths),
+        min(pools),
+        max(pools),
+        max(map(len, paths)),
+        min(map(len, paths)),
+        float(live[3] == 1),
+    )
+
+
+def _nasbench201_features(vectors: NDArray[np.int64]) -> Floats:
+    return np.array([nasbench201_cell(tuple(row)) for row in vectors.tolist()])
+
+
+def _table_costs(data: Path, device: str) -> dict[Vector, float]:
+    file = NASBENCH201_DEVICES.get(device, "nasbench201_help.parquet")
+    rows = pd.read_parquet(data / file)
+    rows = rows[rows.device == device]
+    if "task" in rows:
+        rows = rows[(rows.task == "cifar100") & ~rows.degenerate]
+        # Measured once for each class of cells that compute the same.
+        latency = dict(zip(rows.arch_id, rows.latency_ms, strict=True))
+        cells = pd.read_parquet(data / "nasbench201_accuracy.parquet")
+        pairs = ((arch, latency.get(rep)) for arch, rep in zip(cells.arch, cells.rep_arch_id, strict=True))
+        return {tuple(json.loads(arch)): value for arch, value in pairs if value is not None}
+    rows = rows[rows.latency_ms > 0.3]  # below: cells whose output does not depend on the input
+    return {tuple(json.loads(arch)): value for arch, value in zip(rows.arch, rows.latency_ms, strict=True)}
+
+
+def nasbench201(data: Path, device: str) -> Problem:
+    """Returns the problem of CIFAR-100 error against the latency on a device."""
+    cells = pd.read_parquet(data / "nasbench201_accuracy.parquet")
+    errors = {tuple(json.loads(a)): 100 - top1 for a, top1 in zip(cells.arch, cells.cifar100_test_top1, strict=True)}
+    costs = _table_costs(data, device)
+    everything = list(itertools.product(range(5), repeat=6))
+    inside = [cell for cell in everything if cell in errors and cell in costs]
+    losses = np.array([[errors[cell], costs[cell]] for cell in inside])
+    # A cell outside the table has a cost that a team would know; here it can only be filled in.
+    filled = _filled(everything, costs)
+    table = {cell: (errors[cell] if cell in costs and cell in errors else np.nan, filled[cell]) for cell in everything}
+
+    @cache
+    def sources() -> Floats:
+        tables = [_filled(everything, _table_costs(data, name)) for name in _NASBENCH201_SOURCES]
+        return np.log([[table[cell] for table in tables] for cell in everything])
+
+    place = {cell: row for row, cell in enumerate(everything)}
+    return Problem(
+        name=f"nasbench201/{device}",
+        parameters={f"edge{start}{end}": _OPERATIONS for start, end in _EDGES},
+        values=(tuple(range(5)),) * 6,
+        features=_nasbench201_features,
+        losses=lambda vectors: np.array([table[tuple(row)] for row in vectors.tolist()]).reshape(-1, 2),
+        connected=lambda vectors: _nasbench201_features(vectors)[:, _LONGEST_PATH] > 0,
+        sources=lambda vectors: sources()[[place[tuple(row)] for row in vectors.tolist()]],
+        low=losses.min(0),
+        high=np.quantile(losses, 0.99, axis=0),
+        front=losses[non_dominated(losses)],
+    )
+
+
+def _filled(everything: list[Vector], costs: dict[Vector, float]) -> dict[Vector, float]:
+    """Returns the costs with a regression on the cell's features where the table has none."""
+    known = [cell for cell in everything if cell in costs]
+    missing = [cell for cell in everything if cell not in costs]
+    model = make_pipeline(StandardScaler(), PolynomialFeatures(2), StandardScaler(), Ridge(1.0))
+    model.fit(_with_cell(known), np.log([costs[cell] for cell in known]))
+    predicted = np.exp(model.predict(_with_cell(missing)))
+    return costs | dict(zip(missing, predicted.tolist(), strict=True))
+
+
+def _with_cell(cells: list[Vector]) -> Floats:
+    vectors = np.array(cells)
+    return np.hstack([*(vectors == operation for operation in range(1, 5)), _nasbench201_features(vectors)])
+
+
+@cache
+def _stage_costs() -> tuple[dict[tuple[int, ...], tuple[float, ...]], Floats]:
+    """Returns MACs, parameters, activations and convolutions of every variant of a MnasNet stage, and of the rest."""
+    space, vectors = load_space("efficientnet"), encoding("mnasnet_anb")
+    variants: dict[tuple[int, ...], tuple[float, ...]] = {}
+    rest = np.zeros(4)
+    for stage in range(7):
+        depths = range(1, 5 if stage == 5 else 4)
+        for own in itertools.product((1, 4, 6), (3, 5), depths, (0, 1)):
+            vector = np.array([[4], [3], [1], [0]]) * np.ones((4, 7), dtype=int)
+            vector[:, stage] = own
+            layers = space.layers(vectors.decode(vector.ravel().tolist()))
+            parts = [[], []]  # type: list[list[Any]]
+            for layer in layers:
+                parts[layer.name.startswith(f"stage{stage + 1}_")].append(layer)
+            variants[(stage, *own)] = tuple(_sums(parts[1]))
+            if not rest.any():
+                rest = _sums([layer for layer in layers if not layer.name.startswith("stage")])
+    return variants, rest
+
+
+def _sums(layers: Sequence[Any]) -> Floats:
+    return np.array(
+        [
+            sum(map(layer_macs, layers)),
+            sum(map(layer_parameters, layers)),
+            sum(layer.out_channels * layer.out_size**2 for layer in layers),
+            sum(layer.op == "conv" for layer in layers),
+        ],
+        dtype=np.float64,
+    )
+
+
+def _mnasnet_features(vectors: NDArray[np.int64]) -> Floats:
+    """Returns log MACs, parameters and activations, convolutions, depth and log MACs per stage, and two counts."""
+    variants, rest = _stage_costs()
+    stages = vectors.reshape(-1, 4, 7).transpose(0, 2, 1).tolist()
+    costs = np.array([[variants[(stage, *own)] for stage, own in enumerate(network)] for network in stages])
+    total = costs.sum(1) + rest
+    flags = np.stack([(vectors[:, 7:14] == 5).sum(1), vectors[:, 21:].sum(1)], axis=1)
+    return np.hstack([np.log(total[:, :3]), total[:, 3:], vectors[:, 14:21], np.log(costs[:, :, 0]), flags])
+
+
+def _inputs(vectors: NDArray[np.int64]) -> Floats:
+    return np.hstack([vectors, vectors[:, :7] == 1, _mnasnet_features(vectors)[:, :3]]).astype(np.float64)
+
+
+class _MeasuredSurrogate:
+    """Quadratic ridge regression of measured values, averaged with boosted trees where asked."""
+
+    def __init__(self, vectors: NDArray[np.int64], targets: Floats, *, trees: bool) -> None:
+        self._trees = trees
+        inputs = _inputs(vectors)
+        predicted = np.empty(len(targets))
+        for fit, test in KFold(5, shuffle=True, random_state=0).split(inputs):
+            predicted[test] = self._predict(self._models(inputs[fit], vectors[fit], targets[fit]), inputs[test])
+        self.kendall_tau = float(kendalltau(predicted, targets)[0])
+        self._fitted = self._models(inputs, vectors, targets)
+
+    def _models(self, inputs: Floats, vectors: NDArray[np.int64], targets: Floats) -> list[Pipeline]:
+        quadratic = make_pipeline(StandardScaler(), PolynomialFeatures(2), StandardScaler(), Ridge(30.0))
+        models = [quadratic.fit(inputs, targets)]
+        if self._trees:
+            trees = HistGradientBoostingRegressor(max_iter=500, learning_rate=0.06, max_leaf_nodes=8, random_state=0)
+            models.append(trees.fit(inputs, targets))
+        return models
+
+    def _predict(self, models: list[Pipeline], inputs: Floats) -> Floats:
+        return np.mean([model.predict(inputs) for model in models], axis=0)
+
+    def __call__(self, vectors: NDArray[np.int64]) -> Floats:
+        return self._predict(self._fitted, _inputs(vectors))
+
+
+@cache
+def mnasnet_surrogates(data: Path) -> dict[str, _MeasuredSurrogate]:
+    """Returns surrogates of ``error`` (percent) and of the log latency (ms for one image) of each device."""
+    rows = pd.read_parquet(data / "mnasnet_anb_accuracy.parquet")
+    tables = {"error": (rows.arch, 100 - rows.top1)}
+    costs = pd.read_parquet(data / "mnasnet_anb.parquet")
+    for device in _MNASNET_SOURCES:
+        own = costs[costs.device == device]
+        # Throughput was measured everywhere, latency only on the FPGA.
+        latency = own.latency_ms if own.latency_ms.notna().all() else 1000 / own.throughput_ips
+        tables[device] = (own.arch, np.log(latency))
+    fitted = {}
+    for name, (archs, targets) in tables.items():
+        mean = pd.DataFrame({"arch": archs, "value": targets}).groupby("arch").value.mean()
+        vectors = np.array([json.loads(arch) for arch in mean.index])
+        fitted[name] = _MeasuredSurrogate(vectors, mean.to_numpy(), trees=name == "error")
+    return fitted
+
+
+def mnasnet(data: Path, device: str) -> Problem:
+    """Returns the problem of surrogate ImageNet error against the surrogate latency on a device."""
+    surrogates = mnasnet_surrogates(data)
+    space, names = load_space("efficientnet"), encoding("mnasnet_anb").dimensions
+    choices = {dimension.name: dimension.choices for dimension in space.dimensions}
+    parameters = {name: choices[name] for name in names}
+    values = tuple(tuple(int(choice) for choice in options) for options in parameters.values())
+
+    def losses(vectors: NDArray[np.int64]) -> Floats:
+        return np.stack([surrogates["error"](vectors), np.exp(surrogates[device](vectors))], axis=1)
+
+    rng = np.random.default_rng(0)
+    sample = losses(np.stack([rng.choice(options, size=20_000) for options in values], axis=1))
+    front = _long_runs(losses, parameters, values)
+    return Problem(
+        name=f"mnasnet/{device}",
+        parameters=parameters,
+        values=values,
+        features=_mnasnet_features,
+        losses=losses,
+        connected=lambda vectors: np.ones(len(vectors), dtype=np.bool_),
+        sources=lambda vectors: np.stack([surrogates[d](vectors) for d in _MNASNET_SOURCES if d != device], axis=1),
+        low=sample.min(0),
+        high=np.quantile(sample, 0.99, axis=0),
+        front=front,
+    )
+
+
+def _long_runs(
+    losses: Callable[[NDArray[np.int64]], Floats],
+    parameters: dict[str, tuple[Any, ...]],
+    values: tuple[tuple[int, ...], ...],
+    runs: int = 3,
+    population: int = 150,
+    generations: int = 150,
+) -> Floats:
+    """Returns the merged front of NSGA-II runs of 22,500 evaluations each."""
+    space = ParameterSpace({name: CategoricalDistribution(choices) for name, choices in parameters.items()})
+    levels = [np.array(sorted(options)) for options in values]
+
+    def vectors(genomes: Floats) -> NDArray[np.int64]:
+        return np.stack([level[genes.astype(int)] for level, genes in zip(levels, genomes.T, strict=True)], axis=1)
+
+    merged = []
+    for run in range(runs):
+        rng = np.random.default_rng(run)
+        genomes = space.sample(population, rng)
+        found = losses(vectors(genomes))
+        for _ in range(generations):
+            born = children(space, genomes, population, rng)
+            genomes, unique = np.unique(np.concatenate([genomes, born]), axis=0, return_index=True)
+            found = np.concatenate([found, losses(vectors(born))])[unique]
+            order = fitness_order(found)[:population]
+            genomes, found = genomes[order], found[order]
+        merged.append(found)
+    everything = np.concatenate(merged)
+    return everything[non_dominated(everything)]
+
+
+def load_problem(name: str, data: Path) -> Problem:
+    """Returns the problem of a name such as ``mnasnet/nvidia_a100``."""
+    space, _, device = name.partition("/")
+    return nasbench201(data, device) if space == "nasbench201" else mnasnet(data, device)
+
+
+PROBLEMS = (*(f"nasbench201/{d}" for d in NASBENCH201_DEVICES), *(f"mnasnet/{d}" for d in MNASNET_DEVICES))
