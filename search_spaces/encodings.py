@@ -37,13 +37,14 @@ class Encoding:
     names: tuple[str, ...] = ()
 
     @cached_property
-    def _space(self) -> SearchSpace:
+    def search_space(self) -> SearchSpace:
+        """The shipped space."""
         return load_space(self.space)
 
     @cached_property
     def _choices(self) -> dict[str, dict[int, Choice]]:
         """For each dimension, the choice that each number stands for."""
-        return {d.name: {self._number(choice): choice for choice in d.choices} for d in self._space.dimensions}
+        return {d.name: {self._number(choice): choice for choice in d.choices} for d in self.search_space.dimensions}
 
     def _number(self, choice: Choice) -> int:
         return self.names.index(choice) if isinstance(choice, str) else int(choice)
@@ -69,7 +70,7 @@ class Encoding:
                     f"integer {place} of a vector of {self.name!r} ({dimension}) must be one of {sorted(choices)}, "
                     f"got {number}"
                 )
-        architecture = self._space.architecture(values)
+        architecture = self.search_space.architecture(values)
         for place, (given, canonical) in enumerate(zip(vector, self.encode(architecture), strict=True)):
             if given != canonical:
                 raise InputError(

@@ -1,0 +1,134 @@
+"""TransferPredictor: the latency of a new device from a handful of its measurements and a bank of other devices.
+
+The new device's log latency is a Gaussian process whose prior is the source bank's
+(`latency_predictors.source_bank`): mean device + bank part + local part + constant + noise. How far the new device
+strays from the bank in each part, and how noisy it is, is not known from 10 to 20 rows, so nothing is chosen: every
+setting of a grid is fitted and predictions are averaged with their marginal likelihood as weight (Bayesian model
+averaging; Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, section 5.2, with the constant
+integrated out as in section 2.7). Measurements of phones have outliers of 30 % and more, so noise follows Student's t,
+fitted by iteratively reweighted rows (Lange, Little and Taylor, JASA 84, 1989).
+
+The process is linear in the features, so what is learned is one vector of weights: the predictor stands alone, without
+the bank.
+"""
+
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_predictors.base import LatencyPredictor, Model
+from latency_predictors.source_bank import SourceBank, signed_log
+
+Floats = NDArray[np.float64]
+
+BANK = (0.5, 1.0, 2.0, 4.0)
+"""Variance along the differences of source devices, over what the bank shows."""
+LOCAL = (0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 100.0)
+"""Variance of single features, over what families of the bank show; large for a device that resembles none."""
+RANGE = (0.1, 0.5)
+"""Variance of the share of the mean source device."""
+NOISE = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+"""Relative spread of measurements."""
+DEGREES = 2.0
+"""Of freedom of the noise: heavy tails."""
+ROUNDS = 4
+"""Of reweighting."""
+_SETTINGS: Floats = np.array(list(product(BANK, LOCAL, RANGE, NOISE)))
+
+
+class TransferPredictor(LatencyPredictor):
+    """Learns a new device from few networks, given a bank of other devices; see the module.
+
+    Args:
+        metric: what is predicted, with its unit in the name.
+        device: id of the new device's profile.
+        bank: source devices, fitted on features of the same columns; None only for a predictor that is restored.
+        seed: of the folds behind the intervals.
+    """
+
+    kind: ClassVar[str] = "transfer"
+
+    def __init__(self, metric: str, device: str, *, seed: int = 0, bank: SourceBank | None = None) -> None:
+        super().__init__(metric, device, seed=seed)
+        self._bank = bank
+
+    @property
+    def bank_share(self) -> float:
+        """Share of the new device's variation that the source devices explain, 0 to 1; below a half, trust it less."""
+        return float(self._models[0]["bank_share"][0])
+
+    @property
+    def noise(self) -> float:
+        """Relative spread of the new device's measurements, as far as the rows tell."""
+        return float(self._models[0]["noise"][0])
+
+    def _fit(self, features: Floats, logs: Floats, weights: Floats, like: Model | None) -> Model:
+        if self._bank is None:
+            raise RuntimeError("a transfer predictor needs a source bank to learn from")
+        prior = self._bank.prior
+        inputs = self._bank.inputs(features)
+        mean, along, local = inputs @ prior.mean, inputs @ prior.directions, inputs * prior.scales
+        parts = np.stack([along @ along.T, local @ local.T, np.outer(mean, mean)])
+        targets = logs - mean
+        row_weights = weights.copy()
+        for _ in range(ROUNDS):
+            share, alphas, constants = _average(parts, targets, row_weights)
+            # The residual of a row over its noise, averaged over the settings; from here the next round's weights.
+            residuals = np.einsum("s,si->i", share * _SETTINGS[:, 3], alphas) / row_weights
+            robust = (DEGREES + 1) / (DEGREES + np.square(residuals) * weights)
+            row_weights = weights * robust / np.exp(np.log(robust).mean())
+        bank, near, whole = (np.einsum("s,si->i", share * _SETTINGS[:, part], alphas) for part in range(3))
+        learned = (
+            prior.mean * (1 + mean @ whole)
+            + prior.directions @ (along.T @ bank)
+            + prior.scales * (local.T @ near)
+        )  # fmt: skip
+        from_bank = inputs @ (learned - prior.scales * (local.T @ near))
+        from_rows = local @ (local.T @ near)
+        variances = float(from_bank.var()), float(from_rows.var())
+        return {
+            "centre": self._bank.centre,
+            "inverse_scale": self._bank.inverse_scale,
+            "weights": learned,
+            "constant": np.array([share @ constants]),
+            "bank_share": np.array([variances[0] / max(sum(variances), 1e-300)]),
+            "noise": np.array([share @ _SETTINGS[:, 3]]),
+        }
+
+    def _predict(self, model: Model, features: Floats) -> Floats:
+        # One product with the features as they are, and one with the few logarithms that count: no copy of the table.
+        kept = model["inverse_scale"] > 0
+        slopes = np.zeros(len(kept))
+        slopes[kept] = model["weights"] * model["inverse_scale"][kept]
+        plain, logged = np.split(slopes, 2)
+        used = np.split(kept, 2)[1]
+        logs: Floats = features @ plain + signed_log(features[:, used]) @ logged[used]
+        return logs + model["constant"] - model["centre"] @ slopes
+
+
+def _average(parts: Floats, targets: Floats, row_weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """Fits every setting.
+
+    Args:
+        parts: ``(3, n, n)``, the kernels of bank, single features and mean device.
+        targets: ``(n,)``.
+        row_weights: ``(n,)``, precision of each row relative to the noise.
+
+    Returns:
+        The probability ``(s,)`` of each setting, its dual weights ``(s, n)`` and its constant ``(s,)``.
+    """
+    kernels = np.einsum("sp,pij->sij", _SETTINGS[:, :3], parts)
+    kernels += np.square(_SETTINGS[:, 3])[:, None, None] * np.diag(1 / row_weights)
+    inverses = np.linalg.inv(kernels)
+    _, log_determinants = np.linalg.slogdet(kernels)
+    ones = inverses.sum(axis=2)
+    total = ones.sum(axis=1)
+    constants = ones @ targets / total
+    alphas = np.einsum("sij,sj->si", inverses, targets - constants[:, None])
+    evidence = -0.5 * (
+        np.einsum("si,si->s", alphas, targets - constants[:, None]) + log_determinants + np.log(total)
+    )  # fmt: skip
+    share = np.exp(evidence - evidence.max())
+    return share / share.sum(), alphas, constants
