@@ -86,6 +86,8 @@ class SupernetConfig(FileModel):
         random_subnets: subnets sampled a step beside the largest and the smallest (sandwich rule).
         augment: random shifts and, where `data.flip` allows it, mirroring.
         calibration_images: training images whose statistics batch norm uses in an evaluated subnet.
+        threads: CPU threads of training and distillation. Networks for small images gain nothing from a second one,
+            and lose much where another process wants its core.
         checkpoint_seconds: at most this much training is lost when the process is killed.
     """
 
@@ -99,6 +101,7 @@ class SupernetConfig(FileModel):
     random_subnets: Annotated[int, Field(ge=0)] = 2
     augment: bool = True
     calibration_images: Count = 512
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 20.0
 
 

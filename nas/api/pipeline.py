@@ -123,7 +123,7 @@ def _train(run: Run, loaded: _Loaded, progress: ProgressListener) -> dict[str, o
                 run.config.accuracy,
                 run.supernet_dir,
                 seed=run.config.seed,
-                device=training_device(),
+                device=training_device(run.config.accuracy.threads),
                 flip=run.config.data.flip,
                 progress=_training_progress(progress),
             )
@@ -138,10 +138,11 @@ def _training_progress(progress: ProgressListener) -> Callable[[int, int, dict[s
     return told
 
 
-def training_device() -> str:
-    """Returns ``cuda`` where there is a GPU, else ``cpu``."""
+def training_device(threads: int) -> str:
+    """Returns ``cuda`` where there is a GPU, else ``cpu``; pins torch's CPU threads."""
     import torch
 
+    torch.set_num_threads(threads)
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -303,7 +304,7 @@ def finish(run_dir: Path, keys: Sequence[str] = (), progress: ProgressListener =
             seed=config.seed,
             preset=config.latency.preset,
             flip=config.data.flip,
-            device=training_device(),
+            device=training_device(config.accuracy.threads),
         )
         with run.stage("finish"):
             bundles = finishing.finish([Pick(point.architecture, point.values) for point in points], progress)
