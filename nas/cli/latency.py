@@ -7,6 +7,7 @@ import typer
 
 from nas.cli.options import FormatOption
 from nas.cli.output import ProgressLine, emit, say
+from search_spaces.cost import Precision
 
 app = typer.Typer(
     help="Measure networks on a device and learn to predict.", no_args_is_help=True, rich_markup_mode=None
@@ -22,7 +23,7 @@ def measure(
     space: Annotated[str, typer.Option(help="shipped space or YAML file")] = "tiny",
     count: Annotated[int, typer.Option(min=1, help="networks")] = 40,
     device: Annotated[str, typer.Option(help="local/onnxruntime or local/litert")] = "local/onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32 or int8")] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="of the measured files")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="of the runtime, pinned")] = 1,
     preset: Annotated[str, typer.Option(help="quick or standard")] = "quick",
     seed: Annotated[int, typer.Option(help="of the networks drawn")] = 0,
