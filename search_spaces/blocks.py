@@ -115,25 +115,24 @@ _BLOCKS: dict[str, type[Block]] = {
 def make_blocks(layers: Iterable[LayerSpec], *, seed: int, device: torch.device | str = "cpu") -> nn.ModuleDict:
     """Returns the module of each layer by name, initialised.
 
-    Convolutions and squeeze-excite start from He normal values by fan-out (arXiv:1502.01852, section 2.2), as
-    MobileNets do; linear layers from a normal of standard deviation ``1 / sqrt(inputs)``; norms from 1, biases from 0.
+    Convolutions start from He normal values by fan-out (arXiv:1502.01852, section 2.2), as MobileNets do; linear layers
+    and squeeze-excite from a normal of standard deviation ``1 / sqrt(inputs)``; norms from 1, biases from 0.
 
     Args:
         layers: with distinct names.
         seed: of the values; torch's global generators are left alone.
         device: where the parameters live; ``meta`` makes shapes without values.
     """
-    with torch.device("meta"):
-        blocks = nn.ModuleDict({layer.name: _BLOCKS[layer.op](layer) for layer in layers})
     if torch.device(device).type == "meta":
-        return blocks
-    # Drawn on the CPU, so that every device starts from the same values.
+        with torch.device("meta"):
+            return _make(layers)
+    # torch's modules draw values of their own when they are made. Ours are drawn on the CPU, so that every device
+    # starts from the same ones.
+    with torch.random.fork_rng(devices=[]):
+        blocks = _make(layers)
     generator = torch.Generator().manual_seed(seed)
-    blocks.to_empty(device="cpu")
     for module in blocks.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()  # also the running statistics
-        elif isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear):
             if isinstance(module, nn.Conv2d):
                 fan = module.out_channels * module.kernel_size[0] * module.kernel_size[1] / module.groups
                 deviation = math.sqrt(2 / fan)
@@ -143,3 +142,7 @@ def make_blocks(layers: Iterable[LayerSpec], *, seed: int, device: torch.device 
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return blocks.to(device)
+
+
+def _make(layers: Iterable[LayerSpec]) -> nn.ModuleDict:
+    return nn.ModuleDict({layer.name: _BLOCKS[layer.op](layer) for layer in layers})

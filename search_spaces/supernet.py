@@ -107,13 +107,10 @@ class Supernet(nn.Module):
 
         In evaluation mode where calibrated; otherwise in training mode, its running statistics still unset.
         """
-        network = Network(self.layers, device="meta").to_empty(device=next(self.parameters()).device)
+        network = Network(self.layers).to(next(self.parameters()).device)
         if self._calibrated is not None:
             network.load_state_dict(self._calibrated[0].state_dict())
             return network.eval()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
         for name, tensors in self._active_parameters().items():
             network.blocks[name].load_state_dict(tensors, strict=False)  # not strict: there are no statistics
         return network

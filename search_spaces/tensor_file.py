@@ -1,5 +1,6 @@
 """Weight files: safetensors whose metadata say what they hold."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from search_spaces.atomic import write_bytes
 from search_spaces.errors import InputError
 
 _FORMAT = "1"
+_KEY = "hwnas"
 
 
 def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes tensors of any device, atomically.
+    """Writes tensors of any device, atomically; equal content makes equal bytes.
 
     Args:
         path: of the file.
@@ -23,7 +25,9 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], metadata
         metadata: what a reader needs besides.
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(on_cpu, {**metadata, "format": _FORMAT, "kind": kind}))
+    # Under one key, because safetensors writes several in an order of its own every time.
+    header = json.dumps({**metadata, "format": _FORMAT, "kind": kind}, sort_keys=True)
+    write_bytes(path, save(on_cpu, {_KEY: header}))
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -34,13 +38,18 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, str], dict[str, Tenso
     """
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            header = (file.metadata() or {}).get(_KEY, "{}")
             tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; run the stage that writes it first") from None
     except (OSError, SafetensorError) as error:
         raise damaged(path, error) from None
-    if (metadata.get("format"), metadata.get("kind")) != (_FORMAT, kind):
+    try:
+        metadata: dict[str, str] = json.loads(header)
+        right = (metadata.get("format"), metadata.get("kind")) == (_FORMAT, kind)
+    except (ValueError, AttributeError):
+        right = False
+    if not right:
         raise InputError(f"{path} must hold a {kind} of format {_FORMAT}, its metadata say otherwise; make it again")
     return metadata, tensors
 

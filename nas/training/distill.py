@@ -14,6 +14,7 @@ from nas.training.loop import LoopSettings, TrainingProgress, no_progress, train
 from nas.training.losses import soft_cross_entropy
 from search_spaces.network import Network
 
+CHECKPOINT_SECONDS = 20.0
 METHOD = "inherit weights, then distil from the largest subnet"
 """What finishing does to a subnet, in words for reports."""
 
@@ -48,7 +49,13 @@ def distill(
     """
     device = next(student.parameters()).device
     images = TrainingImages(data.train, data.mean, data.std, shift=augment, flip=augment and flip, device=device)
-    settings = LoopSettings(epochs=config.epochs, batch_size=64, learning_rate=config.learning_rate, seed=seed)
+    settings = LoopSettings(
+        epochs=config.epochs,
+        batch_size=64,
+        learning_rate=config.learning_rate,
+        seed=seed,
+        checkpoint_seconds=CHECKPOINT_SECONDS,
+    )
     share = config.distillation_weight
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -18,7 +18,7 @@ from nas.training.images import Batch, TrainingImages
 from nas.training.loop import LoopSettings, TrainingProgress, no_progress, train
 from nas.training.losses import soft_cross_entropy
 from search_spaces.architecture import Architecture
-from search_spaces.network import Network
+from search_spaces.network import Network, calibrate
 from search_spaces.space import SearchSpace
 from search_spaces.supernet import Supernet, save_supernet
 
@@ -117,5 +117,7 @@ def calibrated_subnet(supernet: Supernet, architecture: Architecture, calibratio
         calibration: ``(n, c, s, s)`` float32 at the architecture's resolution, on the supernet's device.
     """
     supernet.activate(architecture)
-    supernet.calibrate(batches(calibration))
-    return supernet.extract()
+    network = supernet.extract()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    calibrate(network, batches(calibration))
+    return network

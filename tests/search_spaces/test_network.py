@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -212,18 +213,19 @@ def test_a_damaged_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
         path.write_bytes(damage)
         with pytest.raises(InputError, match=r"network.safetensors is damaged .*make it again"):
             load_network(path)
-    save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="must hold a network"):
-        load_network(path)
+    for metadata in (None, {"hwnas": "[]"}, {"hwnas": "{"}, {"hwnas": '{"format":"1","kind":"supernet"}'}):
+        save_file({"a": torch.zeros(1)}, path, metadata)
+        with pytest.raises(InputError, match="must hold a network"):
+            load_network(path)
 
 
 def test_tensors_that_do_not_fit_the_layers_in_the_metadata_are_damage(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     save_network(Network(LAYERS), path)
     with safe_open(path, "pt") as file:
-        metadata = file.metadata()
+        metadata = json.loads(file.metadata()["hwnas"])
         tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
     for change in ({"layers": "[]"}, {"layers": metadata["layers"].replace('"out_channels":16', '"out_channels":8')}):
-        save_file(tensors, path, metadata | change)
+        save_file(tensors, path, {"hwnas": json.dumps(metadata | change)})
         with pytest.raises(InputError, match="is damaged"):
             load_network(path)
