@@ -1,6 +1,7 @@
 """Devices that are this machine: each block is a child process pinned to its own cores."""
 
 import fcntl
+import logging
 import os
 import sys
 import tempfile
@@ -8,14 +9,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, Timing
 from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
 from latency_predictors.environment import Environment
 from search_spaces.cost import Precision
 
+logger = logging.getLogger(__name__)
+
 RUNNER = Path(__file__).with_name("runner.py")
 REFERENCES = Path(__file__).with_name("reference")
+PAUSE_SECONDS = 0.05
+"""Between two launches, for other processes to take their turn."""
+PATIENCE_SECONDS = 120.0
+"""How long to wait for a turn; launches of tens of models take seconds."""
 START_SECONDS = 120.0
 """For the interpreter and the runtime to start, on a busy machine."""
 
@@ -77,11 +85,33 @@ def _environment(threads: int) -> dict[str, str]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Waits until no other process of this user measures on this machine; the system unlocks on any exit."""
+    """Waits until no other process of this user measures on this machine, but not for ever.
+
+    The system unlocks when a process ends in any way. One that was stopped (Ctrl-Z) keeps the lock; measuring beside it
+    is no danger to the figures, as the runner counts only undisturbed moments.
+    """
+    time.sleep(PAUSE_SECONDS)  # or a process that measures launch after launch would never let go for long enough
     path = Path(tempfile.gettempdir()) / f"hwnas-measuring-{os.getuid()}.lock"
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not _locked(lock):
+            if time.monotonic() > end:
+                holder = lock.read().strip()
+                logger.warning(
+                    "process %s has been measuring for over %d s without a break; measuring beside it",
+                    holder, PATIENCE_SECONDS,
+                )  # fmt: skip
+                break
+            time.sleep(PAUSE_SECONDS / 5)
+        else:
+            lock.truncate(0)
+            print(os.getpid(), file=lock, flush=True)
         yield
-    finally:
-        os.close(lock)
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,4 +1,5 @@
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -225,7 +226,8 @@ session.measure_networks(_networks(8), PROFILE, preset="short", store=Measuremen
 
 def test_a_killed_session_loses_no_row_leaves_no_process_and_goes_on(tmp_path: Path, short: str) -> None:
     path = tmp_path / "cpu.parquet"
-    process = subprocess.Popen([sys.executable, "-c", MEASURE, str(path)])
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # the killed session leaves its model files
+    process = subprocess.Popen([sys.executable, "-c", MEASURE, str(path)], env=environment)
     descendants: set[psutil.Process] = set()
     while not path.exists():
         assert process.poll() is None

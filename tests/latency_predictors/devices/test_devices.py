@@ -1,5 +1,6 @@
 """The contract of `Device`, for every registered one."""
 
+import fcntl
 import os
 import threading
 import time
@@ -9,9 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from latency_predictors.devices import Device, get_device, list_devices, register_device
-from latency_predictors.devices.base import BlockPlan, DeviceError
-from latency_predictors.devices.local import LocalDevice
+from latency_predictors.devices import Device, get_device, list_devices, local, register_device
+from latency_predictors.devices.base import Block, BlockPlan, DeviceError
 from search_spaces.cost import Precision
 from search_spaces.errors import InputError
 
@@ -107,30 +107,42 @@ def test_each_block_is_a_fresh_process_that_is_gone_afterwards(device: Device) -
         assert device.measure_block([], threads=1, plan=PLAN).results == ()
 
 
-def test_blocks_on_this_machine_wait_for_each_other() -> None:
-    spans: list[tuple[float, float]] = []
+@pytest.fixture
+def own_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Takes turns only with the processes of this test; returns the file that is locked."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path / f"hwnas-measuring-{os.getuid()}.lock"
 
-    class Timed(LocalDevice):
-        name, runtime, suffix = "local/timed", "onnxruntime", ".onnx"
 
-    plan = BlockPlan(window_ms=1, min_inferences=3, patience=3, warmup_ms=1, timeout_seconds=60)
-    reference = Timed().reference("fp32")
+def test_blocks_on_this_machine_wait_for_each_other(own_turns: Path) -> None:
+    device = get_device("local/onnxruntime")
+    blocks: list[Block] = []
 
     def measure() -> None:
-        block = Timed().measure_block([reference], threads=1, plan=plan)
-        assert block.results[0].timing
-        spans.append((block.results[0].timing.load_ms, time.monotonic()))
+        for _ in range(2):
+            blocks.append(device.measure_block([device.reference("fp32")], threads=1, plan=PLAN))
 
     workers = [threading.Thread(target=measure) for _ in range(2)]
     for worker in workers:
         worker.start()
-    running = 0
+    most = 0
     while any(worker.is_alive() for worker in workers):
-        children = [child for child in psutil.Process().children() if child.is_running()]
-        running = max(running, len(children))
+        most = max(most, len(psutil.Process().children()))
         time.sleep(0.01)
-    assert len(spans) == 2
-    assert running == 1
+    assert len(blocks) == 4
+    assert most == 1
+
+
+def test_a_stopped_process_that_measures_is_not_waited_for_for_ever(
+    own_turns: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(local, "PATIENCE_SECONDS", 0.5)
+    with own_turns.open("w") as stopped:
+        stopped.write("4711\n")
+        stopped.flush()
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        assert get_device("local/litert").environment()
+    assert "process 4711 has been measuring for over 0 s without a break; measuring beside it" in caplog.text
 
 
 def test_an_unknown_device_is_answered_with_the_nearest_one() -> None:
