@@ -92,9 +92,9 @@ class SupernetConfig(FileModel):
     """
 
     method: Literal["supernet"] = "supernet"
-    epochs: Count = 30
-    batch_size: Count = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    epochs: Count = 16
+    batch_size: Count = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-2
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -172,12 +172,12 @@ class FinishConfig(FileModel):
     """
 
     models: Count = 3
-    epochs: Count = 30
+    epochs: Count = 20
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     temperature: Annotated[float, Field(gt=0)] = 2.0
     distillation_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     calibration_images: Count = 256
-    max_int8_accuracy_drop: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    max_int8_accuracy_drop: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
 class ExperimentConfig(FileModel):

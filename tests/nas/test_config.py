@@ -87,3 +87,8 @@ def test_a_yaml_tag_that_would_build_an_object_is_refused(tmp_path):
     path.write_text("name: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(InputError, match="not valid YAML"):
         load_config(path)
+
+
+def test_the_quickstart_is_the_digits_experiment():
+    embedded = load_config(ROOT / "nas" / "quickstart.yaml")
+    assert embedded.model_copy(update={"name": "digits"}) == load_config(DIGITS)
