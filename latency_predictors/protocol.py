@@ -17,8 +17,8 @@
    noisy, below three refused, and so is a model that failed to run twice. Refused rows are kept, with the reason.
 
 Why launches: the interval of one process covers the truth 19 to 34 % of the time, that of five or more launches 93 to
-95 % (measured on two cores). Looking after every block from the fifth on costs a few points of coverage on models that
-stop early; the tests hold it at 90 % and more.
+95 % (measured on two cores). Looking after every block from the fifth on costs coverage on models that stop early: 92
+to 95 % in 4,000 simulated sessions at spreads of 0.5 to 5 %; the tests hold it at 90 % and more.
 """
 
 from collections.abc import Callable, Iterator, Sequence
