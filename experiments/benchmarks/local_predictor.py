@@ -2,8 +2,8 @@
 
 Random networks are measured on every device profile, and every kind of predictor is cross-validated on the rows that
 the protocol did not refuse (5 folds, 3 repeats; the intervals come from folds within the folds). Refused rows are
-counted, not scored. With the quick preset, 48 networks of `tiny` take about a minute for a profile of ONNX Runtime and
-longer for LiteRT, whose files TensorFlow converts; the machine must be otherwise idle, or rows are refused.
+counted, not scored. With the quick preset, 48 networks of `tiny` take one to three minutes a profile on two cores that
+others use too; the figures in `results/` were taken on such a machine.
 
     python experiments/benchmarks/local_predictor.py --json out.json
 """
