@@ -14,8 +14,8 @@ _RAY_SETTINGS = {
     # Ray writes messages of its daemons to the driver's standard output, which belongs to the command's data; deaths of
     # workers are logged by `RayExecutor`.
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
-    # Agents of a private Ray look this long for its dead head after the driver was killed, then they end too.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+    # Ray's default of 15 starves workers on a machine that does anything else: there, starting one took minutes.
+    "RAY_worker_niceness": "0",
 }
 
 for _name, _value in _RAY_SETTINGS.items():

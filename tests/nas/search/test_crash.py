@@ -95,16 +95,14 @@ def test_a_search_on_ray_survives_kills_of_its_driver_and_workers(
     whole.folder.mkdir()
     whole.run()
     small = Small(tmp_path, **settings, seconds=0.05, ray=True, kills_for="a", temporary=temporary)
-    kills = 0
-    orphans = []
-    for target in (12,):
-        process = child(search_in_child, small)
-        wait_until(lambda target=target: evaluations(tmp_path).total() >= target, 120)
-        orphans += psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.join()
-        kills += 1
-    assert len(orphans) > 4, "Ray ran"
+    process = child(search_in_child, small)
+    wait_until(lambda: evaluations(tmp_path).total() >= 12, 120)
+    # Ray's agents watch over a node; they end by themselves too, but only after looking for its head for a minute.
+    family = psutil.Process(process.pid).children(recursive=True)
+    orphans = [member for member in family if "Agent" not in member.name()]
+    assert len(orphans) > 4, "Ray runs"
+    process.kill()
+    process.join()
     process = child(search_in_child, small)
     process.join(120)
     assert process.exitcode == 0
@@ -113,7 +111,7 @@ def test_a_search_on_ray_survives_kills_of_its_driver_and_workers(
         lost = [attempt for attempt in ledger.attempts() if attempt.ending == "lost"]
     assert lost, "a worker died"
     assert all(attempt.error_class == "ActorDiedError" and attempt.worker for attempt in lost)
-    assert_nothing_lost_or_doubled(small, kills, workers=2)
+    assert_nothing_lost_or_doubled(small, kills=1, workers=2)
     _, alive = psutil.wait_procs(orphans, timeout=60)
     assert not alive, "no process outlives its driver"
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))

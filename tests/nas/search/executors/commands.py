@@ -63,9 +63,9 @@ def job(attempt: int, command: str = "ok", values: int = 0) -> Job:
 
 def evaluate_on_cluster(address: str, token: str, answers: "Connection[object, object]") -> None:
     """Runs a job on a cluster from a process of its own and sends its metrics or the error."""
+    os.environ.update(RAY_AUTH_TOKEN=token, RAY_AUTH_MODE="token")  # read when ray is imported
     from nas.search.executors.ray_actors import RayExecutor
 
-    os.environ["RAY_AUTH_TOKEN"] = token
     try:
         with RayExecutor(RayConfig(address=address, workers=1, cpus_per_worker=0.5)) as executor:
             executor.start(Commands())
