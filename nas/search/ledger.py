@@ -1,19 +1,7 @@
 """The ledger: the one truth of a search, in SQL.
 
 Everything is committed here before anything acts on it, so that a process killed at any moment loses only evaluations
-that had not ended. Five tables:
-
-======== =============================================================================================
-run      one row: format version and what makes results comparable (space, objectives, seed, ...)
-candidate unique per architecture and fidelity: its costs, and its state
-proposal one row per question to the sampler, in order: what it proposed, and the state it keeps in storage
-attempt  every evaluation started: by whom, when, how it ended
-result   one row per evaluated candidate (primary key); the first commit wins
-======== =============================================================================================
-
-SQLite in the run directory, through SQLAlchemy and without SQL that only SQLite knows. Its write-ahead log with
-``synchronous=FULL`` survives a power cut after each commit with one fsync, and readers never stop the writer; it needs
-a local disk, as SQLite does not support that log on network file systems.
+that had not ended. The tables are in `schema`.
 """
 
 import dataclasses
@@ -24,36 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    ForeignKey,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    create_engine,
-    event,
-    func,
-    insert,
-    inspect,
-    select,
-    update,
-)
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, func, insert, inspect, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from nas.errors import InputError, RunError
 from nas.objectives import Value
+from nas.search.schema import ATTEMPT, CANDIDATE, METADATA, PROPOSAL, RESULT, RUN, sqlite_engine
 from search_spaces.architecture import Architecture, Choice
 
 FORMAT = 1
@@ -64,55 +31,6 @@ State = Literal["open", "done", "infeasible", "failed"]
 Ending = Literal["done", "duplicate", "failed", "lost", "abandoned"]
 """Of an attempt: its result was the first; another's was; it raised or returned nonsense; its worker died; the
 coordinator died before it ended."""
-
-_METADATA = MetaData()
-_RUN = Table(
-    "run",
-    _METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("format", Integer, nullable=False),
-    Column("identity", JSON, nullable=False),
-    Column("validation_images", Integer),
-    Column("started_unix_s", Float, nullable=False),
-)
-_CANDIDATE = Table(
-    "candidate",
-    _METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("key", String(200), nullable=False),
-    Column("fidelity", String(40), nullable=False),
-    Column("architecture", Text, nullable=False),
-    Column("costs", JSON, nullable=False),
-    Column("state", String(20), nullable=False),
-    UniqueConstraint("key", "fidelity"),
-)
-_PROPOSAL = Table(
-    "proposal",
-    _METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("candidate", Integer, ForeignKey("candidate.number"), nullable=False),
-    Column("parameters", JSON, nullable=False),
-    Column("sampler_state", JSON, nullable=False),
-)
-_ATTEMPT = Table(
-    "attempt",
-    _METADATA,
-    Column("id", Integer, primary_key=True),
-    Column("candidate", Integer, ForeignKey("candidate.number"), nullable=False, index=True),
-    Column("started_unix_s", Float, nullable=False),
-    Column("finished_unix_s", Float),
-    Column("ending", String(20)),
-    Column("error_class", String(200)),
-    Column("error_text", Text),
-    Column("worker", String(200)),
-)
-_RESULT = Table(
-    "result",
-    _METADATA,
-    Column("candidate", Integer, ForeignKey("candidate.number"), primary_key=True, autoincrement=False),
-    Column("attempt", Integer, ForeignKey("attempt.id"), nullable=False),
-    Column("metrics", JSON, nullable=False),
-)
 
 TRANSACTIONS = ("begin", "propose", "attempt", "result", "failure", "abandon")
 """The commits of a search, by name."""
@@ -193,7 +111,7 @@ class Ledger:
         self.path = path
         self._fault = fault
         self._fidelity = fidelity
-        self._engine = _sqlite_engine(path)
+        self._engine = sqlite_engine(path)
 
     def __enter__(self) -> Self:
         return self
@@ -268,29 +186,29 @@ class Ledger:
         if self.path.is_file():
             try:
                 with self._reading() as connection:
-                    row = connection.execute(select(_RUN)).first() if inspect(connection).has_table("run") else None
+                    row = connection.execute(select(RUN)).first() if inspect(connection).has_table("run") else None
             except json.JSONDecodeError as error:
                 raise RunError(f"{self.path} is damaged ({error}): restore it from a copy") from error
             if row is not None:
                 _check_run(self.path, row.format, row.identity, identity)
                 return
         with self._transaction("begin") as connection:
-            _METADATA.create_all(connection)
+            METADATA.create_all(connection)
             row_values = {"identity": dict(identity), "validation_images": validation_images}
-            connection.execute(insert(_RUN).values(id=1, format=FORMAT, started_unix_s=time.time(), **row_values))
+            connection.execute(insert(RUN).values(id=1, format=FORMAT, started_unix_s=time.time(), **row_values))
 
     def validation_images(self) -> int | None:
         """Returns how many labelled images are behind every accuracy, None where unknown."""
         with self._reading() as connection:
-            return cast(int | None, connection.execute(select(_RUN.c.validation_images)).scalar_one())
+            return cast(int | None, connection.execute(select(RUN.c.validation_images)).scalar_one())
 
     def candidates(self) -> list[Candidate]:
         """Returns every candidate, by number."""
         query = (
-            select(_CANDIDATE, _RESULT.c.metrics)
-            .outerjoin(_RESULT, _RESULT.c.candidate == _CANDIDATE.c.number)
-            .where(_CANDIDATE.c.fidelity == self._fidelity)
-            .order_by(_CANDIDATE.c.number)
+            select(CANDIDATE, RESULT.c.metrics)
+            .outerjoin(RESULT, RESULT.c.candidate == CANDIDATE.c.number)
+            .where(CANDIDATE.c.fidelity == self._fidelity)
+            .order_by(CANDIDATE.c.number)
         )
         with self._reading() as connection:
             return [
@@ -307,19 +225,19 @@ class Ledger:
     def proposals(self) -> list[Proposal]:
         """Returns every proposal, by number."""
         with self._reading() as connection:
-            rows = connection.execute(select(_PROPOSAL).order_by(_PROPOSAL.c.number))
+            rows = connection.execute(select(PROPOSAL).order_by(PROPOSAL.c.number))
             return [Proposal(**row._mapping) for row in rows]
 
     def attempts(self) -> list[Attempt]:
         """Returns every attempt, by id."""
         with self._reading() as connection:
-            return [Attempt(**row._mapping) for row in connection.execute(select(_ATTEMPT).order_by(_ATTEMPT.c.id))]
+            return [Attempt(**row._mapping) for row in connection.execute(select(ATTEMPT).order_by(ATTEMPT.c.id))]
 
     def abandon_attempts(self) -> int:
         """Closes the attempts that an earlier coordinator left running and returns their number."""
         with self._transaction("abandon") as connection:
             ended = {"ending": "abandoned", "finished_unix_s": time.time()}
-            return connection.execute(update(_ATTEMPT).where(_ATTEMPT.c.ending.is_(None)).values(**ended)).rowcount
+            return connection.execute(update(ATTEMPT).where(ATTEMPT.c.ending.is_(None)).values(**ended)).rowcount
 
     def propose(self, proposals: Sequence[Proposal], new: Candidate) -> int | None:
         """Commits a new candidate with the proposal that led to it, and those of known candidates before.
@@ -333,7 +251,7 @@ class Ledger:
         """
         with self._transaction("propose") as connection:
             connection.execute(
-                insert(_CANDIDATE).values(
+                insert(CANDIDATE).values(
                     number=new.number,
                     key=new.architecture.key,
                     fidelity=self._fidelity,
@@ -342,7 +260,7 @@ class Ledger:
                     state=new.state,
                 )
             )
-            connection.execute(insert(_PROPOSAL), [dataclasses.asdict(proposal) for proposal in proposals])
+            connection.execute(insert(PROPOSAL), [dataclasses.asdict(proposal) for proposal in proposals])
             return _start_attempt(connection, new.number) if new.state == "open" else None
 
     def start_attempt(self, candidate: int) -> int:
@@ -356,12 +274,12 @@ class Ledger:
         try:
             with self._transaction("result") as connection:
                 candidate = _candidate_of(connection, attempt)
-                connection.execute(insert(_RESULT).values(candidate=candidate, attempt=attempt, metrics=dict(metrics)))
-                connection.execute(update(_ATTEMPT).where(_ATTEMPT.c.id == attempt).values(ending="done", **ended))
-                connection.execute(update(_CANDIDATE).where(_CANDIDATE.c.number == candidate).values(state="done"))
+                connection.execute(insert(RESULT).values(candidate=candidate, attempt=attempt, metrics=dict(metrics)))
+                connection.execute(update(ATTEMPT).where(ATTEMPT.c.id == attempt).values(ending="done", **ended))
+                connection.execute(update(CANDIDATE).where(CANDIDATE.c.number == candidate).values(state="done"))
         except IntegrityError:
             with self._transaction("result") as connection:
-                connection.execute(update(_ATTEMPT).where(_ATTEMPT.c.id == attempt).values(ending="duplicate", **ended))
+                connection.execute(update(ATTEMPT).where(ATTEMPT.c.id == attempt).values(ending="duplicate", **ended))
             return False
         return True
 
@@ -380,27 +298,27 @@ class Ledger:
         with self._transaction("failure") as connection:
             ended = {"finished_unix_s": time.time(), "ending": ending, "worker": worker}
             ended |= {"error_class": error[0][:200], "error_text": error[1]}
-            connection.execute(update(_ATTEMPT).where(_ATTEMPT.c.id == attempt).values(**ended))
+            connection.execute(update(ATTEMPT).where(ATTEMPT.c.id == attempt).values(**ended))
             if give_up:
                 candidate = _candidate_of(connection, attempt)
-                connection.execute(update(_CANDIDATE).where(_CANDIDATE.c.number == candidate).values(state="failed"))
+                connection.execute(update(CANDIDATE).where(CANDIDATE.c.number == candidate).values(state="failed"))
 
     def count_endings(self, candidate: int) -> dict[str, int]:
         """Returns how many attempts of a candidate ended in each way."""
-        query = select(_ATTEMPT.c.ending, func.count()).where(_ATTEMPT.c.candidate == candidate)
+        query = select(ATTEMPT.c.ending, func.count()).where(ATTEMPT.c.candidate == candidate)
         with self._reading() as connection:
-            return {ending: count for ending, count in connection.execute(query.group_by(_ATTEMPT.c.ending)) if ending}
+            return {ending: count for ending, count in connection.execute(query.group_by(ATTEMPT.c.ending)) if ending}
 
 
 def _start_attempt(connection: Connection, candidate: int) -> int:
-    result = connection.execute(insert(_ATTEMPT).values(candidate=candidate, started_unix_s=time.time()))
+    result = connection.execute(insert(ATTEMPT).values(candidate=candidate, started_unix_s=time.time()))
     key = result.inserted_primary_key
     assert key is not None
     return cast(int, key[0])
 
 
 def _candidate_of(connection: Connection, attempt: int) -> int:
-    return cast(int, connection.execute(select(_ATTEMPT.c.candidate).where(_ATTEMPT.c.id == attempt)).scalar_one())
+    return cast(int, connection.execute(select(ATTEMPT.c.candidate).where(ATTEMPT.c.id == attempt)).scalar_one())
 
 
 def _check_run(path: Path, stored_format: int, stored: Mapping[str, str], identity: Mapping[str, str]) -> None:
@@ -415,18 +333,3 @@ def _check_run(path: Path, stored_format: int, stored: Mapping[str, str], identi
                 f"{path} belongs to a search with another {name} (then {was}, now {now}): "
                 f"restore {name}, or start a run with another name"
             )
-
-
-def _sqlite_engine(path: Path) -> Engine:
-    dumps = partial(json.dumps, allow_nan=False)
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)), json_serializer=dumps, connect_args={"timeout": 60}
-    )
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    return engine
