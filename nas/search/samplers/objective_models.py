@@ -11,7 +11,7 @@ from nas.search.samplers.knowledge import Candidates
 
 Floats = NDArray[np.float64]
 
-_FIT_ROWS = 250
+_FIT_ROWS = 200
 _CONDITION_ROWS = 500
 """Most finished trials that hyperparameters are fitted to, and that the posterior is conditioned on: bounds the time of
 a proposal. Of more, those nearest to the front are taken, and the others at even intervals."""
@@ -71,7 +71,8 @@ class ObjectiveModels:
             if costs[objective] >= 0 and np.abs(rest).max() <= _KNOWN_TOLERANCE * np.abs(told).max():
                 self._processes.append(None)
                 continue
-            rest = winsorised(rest) if costs[objective] < 0 else rest
+            if costs[objective] < 0:
+                rest = winsorised(rest, fit_count(len(rest)))
             surrogate = Surrogate(columns, rest, float(noise), order, kernels)
             self._processes.append(surrogate.process)
             if noise > 0:
@@ -140,11 +141,15 @@ def _most_useful(order: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.concatenate([order[:half], rest[np.linspace(0, len(rest) - 1, _CONDITION_ROWS - half).astype(int)]])
 
 
-def winsorised(targets: Floats) -> Floats:
+def winsorised(targets: Floats, first: int | None = None) -> Floats:
     """Returns the targets with bad outliers pulled to Tukey's upper fence ("Exploratory Data Analysis", 1977).
 
     Networks that do not train at all say little about those that do, and would stretch the model's scale.
+
+    Args:
+        targets: ``(n,)``.
+        first: how many of them set the fence, so that it stays while hyperparameters do; None for all.
     """
-    low, high = np.quantile(targets, [0.25, 0.75])
+    low, high = np.quantile(targets[:first], [0.25, 0.75])
     clipped: Floats = np.minimum(targets, high + 1.5 * (high - low))
     return clipped if clipped.std() > 0 else targets
