@@ -79,7 +79,8 @@ class SupernetConfig(FileModel):
         method: only ``supernet`` so far.
         epochs: passes over the training split.
         batch_size: images a step.
-        learning_rate: peak, of AdamW under a cosine schedule with warm-up.
+        learning_rate: peak, of AdamW under a cosine schedule with warm-up; the default suits a few hundred steps of
+            networks like those of ``tiny``, large networks want a tenth of it.
         weight_decay: of AdamW.
         warmup_fraction: share of the steps with rising learning rate.
         label_smoothing: of the largest subnet's loss.
@@ -94,13 +95,13 @@ class SupernetConfig(FileModel):
     method: Literal["supernet"] = "supernet"
     epochs: Count = 16
     batch_size: Count = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-2
+    learning_rate: Annotated[float, Field(gt=0)] = 4e-2
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     random_subnets: Annotated[int, Field(ge=0)] = 2
     augment: bool = True
-    calibration_images: Count = 512
+    calibration_images: Count = 256
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 20.0
 
@@ -164,7 +165,7 @@ class FinishConfig(FileModel):
     Attributes:
         models: how many points of the front are finished when none is named.
         epochs: of fine-tuning with distillation from the largest subnet.
-        learning_rate: peak.
+        learning_rate: peak, under the same schedule.
         temperature: of distillation (Hinton et al., arXiv:1503.02531).
         distillation_weight: share of the loss that comes from the teacher.
         calibration_images: training images that set INT8 ranges.
@@ -173,7 +174,7 @@ class FinishConfig(FileModel):
 
     models: Count = 3
     epochs: Count = 20
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     temperature: Annotated[float, Field(gt=0)] = 2.0
     distillation_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     calibration_images: Count = 256
