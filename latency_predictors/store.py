@@ -1,10 +1,7 @@
 """A measurement set on disk: one Parquet file that rows are added to and never leave."""
 
-import fcntl
 import io
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pyarrow.parquet as pq
 from latency_predictors.measurement import FORMAT_VERSION, SCHEMA, Measurement
 from search_spaces.atomic import write_bytes
 from search_spaces.errors import InputError
+from search_spaces.file_lock import hold
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class MeasurementSet:
         if not rows:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        # The set itself is replaced by every append, so a file beside it is locked.
+        with hold(self.path.with_name(f".{self.path.name}.lock"), wait=True):
             added = pa.Table.from_pylist([row.to_row() for row in rows], schema=SCHEMA)
             table = pa.concat_tables([self._table(), added]) if self.path.exists() else added
             buffer = io.BytesIO()
@@ -95,13 +94,3 @@ class MeasurementSet:
         if wrong:
             raise InputError(f"{self.path}: columns are not those of a measurement set: {', '.join(wrong)}")
         return table.select(SCHEMA.names).cast(SCHEMA)
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        # The set itself is replaced by every append, so a file beside it is locked; the system unlocks on any exit.
-        lock = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)

@@ -6,7 +6,6 @@
                   predictors/<device>/v1/  front.json  front.html  front.png  picks.json  finish/<architecture key>/
 """
 
-import fcntl
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from typing import Self
 from nas.config import ExperimentConfig, load_config
 from nas.errors import InputError, RunError
 from search_spaces.atomic import write_json, write_text
+from search_spaces.file_lock import FileHeldError, hold
 
 # What candidates, accuracies and costs depend on: a run is resumed only where these have not changed.
 _FIXED = ("space", "data", "accuracy", "devices", "latency", "objectives", "constraints", "seed")
@@ -111,17 +111,11 @@ class Run:
             RunError: another process works on this run.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "run.lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise RunError(
-                    f"{self.path} is held by process {file.read().strip() or '?'}: wait for it or stop it first"
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        try:
+            lock = hold(self.path / "run.lock")
+        except FileHeldError as held:
+            raise RunError(f"{self.path} is held by process {held.holder}: wait for it or stop it first") from None
+        with lock:
             yield
 
     @contextmanager

@@ -1,20 +1,19 @@
 """Devices that are this machine: each block is a child process pinned to its own cores."""
 
-import fcntl
 import logging
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO
 
 from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, Timing
 from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
 from latency_predictors.environment import Environment
 from search_spaces.cost import Precision
+from search_spaces.file_lock import FileHeldError, hold
 
 logger = logging.getLogger(__name__)
 
@@ -92,26 +91,19 @@ def _alone() -> Iterator[None]:
     """
     time.sleep(PAUSE_SECONDS)  # or a process that measures launch after launch would never let go for long enough
     path = Path(tempfile.gettempdir()) / f"hwnas-measuring-{os.getuid()}.lock"
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not _locked(lock):
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            lock: AbstractContextManager[object] = hold(path, mode=0o600)
+            break
+        except FileHeldError as held:
             if time.monotonic() > end:
-                holder = lock.read().strip()
                 logger.warning(
                     "process %s has been measuring for over %d s without a break; measuring beside it",
-                    holder, PATIENCE_SECONDS,
+                    held.holder, PATIENCE_SECONDS,
                 )  # fmt: skip
+                lock = nullcontext()
                 break
-            time.sleep(PAUSE_SECONDS / 5)
-        else:
-            lock.truncate(0)
-            print(os.getpid(), file=lock, flush=True)
+        time.sleep(PAUSE_SECONDS / 5)
+    with lock:
         yield
-
-
-def _locked(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import file_digest
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,8 +92,27 @@ def run(config: ExperimentConfig, progress: ProgressListener = silent) -> RunRes
     return finish(started.path, (), progress)
 
 
-def train(run: Run, progress: ProgressListener = silent) -> dict[str, object]:
-    """Trains the run's supernet, or finds it trained; returns a summary."""
+@dataclass(frozen=True)
+class TrainedSupernet:
+    """The supernet of a run.
+
+    Attributes:
+        path: of its weights.
+        sha256: of that file, hexadecimal.
+        images: it was trained on.
+    """
+
+    path: Path
+    sha256: str
+    images: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns JSON values."""
+        return {"supernet": str(self.path), "sha256": self.sha256, "images": self.images}
+
+
+def train(run: Run, progress: ProgressListener = silent) -> TrainedSupernet:
+    """Trains the run's supernet, or finds it trained."""
     with run.locked():
         return _train(run, _Loaded(run.config), progress)
 
@@ -111,7 +129,8 @@ class _Loaded:
         )
 
 
-def _train(run: Run, loaded: _Loaded, progress: ProgressListener) -> dict[str, object]:
+def _train(run: Run, loaded: _Loaded, progress: ProgressListener) -> TrainedSupernet:
+    from nas.finish.bundle import stored
     from nas.training.supernet import SUPERNET_FILE, train_supernet
 
     path = run.supernet_dir / SUPERNET_FILE
@@ -127,7 +146,7 @@ def _train(run: Run, loaded: _Loaded, progress: ProgressListener) -> dict[str, o
                 flip=run.config.data.flip,
                 progress=_training_progress(progress),
             )
-    return {"supernet": str(path), "sha256": _sha256(path), "images": len(loaded.data.train.labels)}
+    return TrainedSupernet(path, stored(path).sha256, len(loaded.data.train.labels))
 
 
 def _training_progress(progress: ProgressListener) -> Callable[[int, int, dict[str, float]], None]:
@@ -199,7 +218,7 @@ def search(run: Run, progress: ProgressListener = silent) -> dict[str, object]:
         return _search(run, loaded, trained, progress)
 
 
-def _search(run: Run, loaded: _Loaded, trained: dict[str, object], progress: ProgressListener) -> dict[str, object]:
+def _search(run: Run, loaded: _Loaded, trained: TrainedSupernet, progress: ProgressListener) -> dict[str, object]:
     from latency_predictors.catalog import Catalog
     from nas.evaluators.costs import AnalyticAndPredictedCosts
     from nas.evaluators.supernet import SupernetEvaluator
@@ -219,12 +238,12 @@ def _search(run: Run, loaded: _Loaded, trained: dict[str, object], progress: Pro
     )
     entries = [Catalog(run.predictors_dir).entry(device) for device in predictors]
     hashes = {f"predictor of {entry.name}": f"{entry.id} {entry.training_set}" for entry in entries}
-    problem = SearchProblem(loaded.space, objectives, constraints, {"supernet": str(trained["sha256"])} | hashes)
+    problem = SearchProblem(loaded.space, objectives, constraints, {"supernet": trained.sha256} | hashes)
     with run.stage("search"), Ledger(run.ledger_path) as ledger:
         outcome = run_search(
             problem,
             evaluator=SupernetEvaluator(
-                Path(str(trained["supernet"])).resolve(),  # workers of Ray have another working directory
+                trained.path.resolve(),  # workers of Ray have another working directory
                 config.data,
                 config.accuracy.calibration_images,
                 threads=max(1, int(config.ray.cpus_per_worker)),
@@ -257,11 +276,6 @@ def _executor(config: RayConfig) -> "Executor":
     from nas.search.executors.ray_actors import RayExecutor
 
     return RayExecutor(config)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _write_front(run: Run, result: Front) -> None:

@@ -84,7 +84,7 @@ def train(config: ConfigArgument, overrides: OverridesArgument = None, format: F
     from nas import api
 
     with ProgressLine() as progress:
-        summary = api.train(api.start(config, tuple(overrides or ())), progress)
+        summary = api.train(api.start(config, tuple(overrides or ())), progress).to_dict()
     emit(summary, [summary], format)
     say(f"next: nas search {config}")
 

@@ -5,9 +5,7 @@ that had not ended. The tables are in `schema`.
 """
 
 import dataclasses
-import fcntl
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from nas.errors import InputError, RunError
 from nas.objectives import Value
 from nas.search.schema import ATTEMPT, CANDIDATE, METADATA, PROPOSAL, RESULT, RUN, sqlite_engine
 from search_spaces.architecture import Architecture, Choice
+from search_spaces.file_lock import FileHeldError, hold
 
 FORMAT = 1
 
@@ -131,18 +130,13 @@ class Ledger:
             RunError: another process is the coordinator.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "?"
-                raise RunError(
-                    f"{self.path} is written by process {holder}: wait until that search ends, or stop it first"
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        try:
+            lock = hold(self.path.with_suffix(".lock"))
+        except FileHeldError as held:
+            raise RunError(
+                f"{self.path} is written by process {held.holder}: wait until that search ends, or stop it first"
+            ) from None
+        with lock:
             yield
 
     @contextmanager

@@ -1,6 +1,5 @@
 """Connecting this process to Ray: to a running cluster, or to a private one that lives and dies with it."""
 
-import fcntl
 import logging
 import math
 import os
@@ -18,6 +17,7 @@ import ray
 
 from nas.config import RayConfig
 from nas.errors import RunError
+from search_spaces.file_lock import hold
 
 _PREFIX = "hwnas-ray-"
 _UNNAMED = ".hwnas-ray-"
@@ -105,8 +105,7 @@ def make_temp_dir() -> tuple[Path, IO[str]]:
             _remove_left_behind(parent)
             # It gets its name once it is locked: whatever has such a name and no held lock is dead.
             unnamed = Path(tempfile.mkdtemp(prefix=_UNNAMED, dir=parent))
-            lock = (unnamed / _LOCK).open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = hold(unnamed / _LOCK)
             return unnamed.rename(parent / unnamed.name.replace(_UNNAMED, _PREFIX)), lock
     raise RunError(
         f"Ray needs a folder for sockets with a path of at most {_MAX_PARENT_BYTES} bytes: set TMPDIR to one, or use "
@@ -117,6 +116,5 @@ def make_temp_dir() -> tuple[Path, IO[str]]:
 def _remove_left_behind(parent: Path) -> None:
     """Removes the folders of processes that were killed; Ray's own processes die soon after their driver."""
     for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError), (folder / _LOCK).open("a") as lock:  # another user's, in use, or just being removed
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), hold(folder / _LOCK):  # another user's, in use, or just being removed
             shutil.rmtree(folder, ignore_errors=True)
