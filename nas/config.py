@@ -134,11 +134,13 @@ class SearchConfig(FileModel):
         sampler: ``nsga2``, ``tpe`` (multivariate) or ``random``.
         budget: distinct architectures to evaluate.
         population: of NSGA-II.
+        extended_from: written by ``nas search --more``: evaluations there were when the last extension began.
     """
 
     sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
     budget: Count = 120
     population: Annotated[int, Field(ge=4)] = 24
+    extended_from: Annotated[int, Field(ge=0)] | None = None
 
 
 class RayConfig(FileModel):
@@ -257,16 +259,19 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig
     """Returns the experiment of a file with ``key.path=value`` overrides applied.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or a run directory, whose resolved file is read.
         overrides: each replaces one field; the value is read as YAML.
 
     Raises:
         InputError: the file or an override breaks a rule; every broken rule is named.
     """
-    data = read_yaml(path)
+    file = path / "config.yaml" if path.is_dir() else path
+    if file != path and not file.is_file():
+        raise InputError(f"{path} is no run directory (it has no config.yaml): give a directory that `nas run` made")
+    data = read_yaml(file)
     for override in overrides:
         _override(data, override)
-    return parse(ExperimentConfig, data, str(path))
+    return parse(ExperimentConfig, data, str(file))
 
 
 def _override(data: dict[str, Any], override: str) -> None:

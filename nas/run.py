@@ -37,13 +37,17 @@ class Run:
     config: ExperimentConfig
 
     @classmethod
-    def start(cls, config: ExperimentConfig) -> Self:
+    def start(cls, config: ExperimentConfig, path: Path | None = None) -> Self:
         """Returns the run of a config, made or resumed.
+
+        Args:
+            config: resolved.
+            path: of the run's directory, which may have been moved or copied; by default the config's own.
 
         Raises:
             InputError: the directory holds a run whose space, data, objectives or seed differ.
         """
-        path = config.run_dir
+        path = path or config.run_dir
         if (path / "config.yaml").exists():
             earlier = cls.open(path).config
             for key in _FIXED:
@@ -63,11 +67,9 @@ class Run:
         Raises:
             InputError: there is no run, or its config is damaged.
         """
-        if not (path / "config.yaml").is_file():
-            raise InputError(
-                f"{path} is no run directory (it has no config.yaml): give a directory that `nas run` made"
-            )
-        return cls(path, load_config(path / "config.yaml"))
+        if not path.is_dir():
+            raise InputError(f"{path} is no run directory: give a directory that `nas run` made")
+        return cls(path, load_config(path))
 
     @property
     def ledger_path(self) -> Path:

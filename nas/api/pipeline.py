@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nas.api.latency import distinct_networks, fit_measured, profile_of
 from nas.api.results import front, pick, read_picks
 from nas.config import ExperimentConfig, RayConfig, load_config
+from nas.errors import InputError
 from nas.front import Front, FrontPoint
 from nas.progress import Progress, ProgressListener, silent
 from nas.run import Run
@@ -57,13 +58,51 @@ class RunResult:
         return [row for bundle in self.bundles for row in bundle.rows()]
 
 
-def start(config: Path | ExperimentConfig, overrides: tuple[str, ...] = ()) -> Run:
+def start(config: Path | ExperimentConfig, overrides: tuple[str, ...] = (), more: int | None = None) -> Run:
     """Returns the run of an experiment, made or resumed; nothing is computed yet.
 
+    Args:
+        config: an experiment, its YAML file, or the directory of a run, which is resumed there.
+        overrides: as `load_config`.
+        more: evaluations beyond those there are; the new budget is written into the run's config. Repeated before that
+            budget is met, it counts from where the extension began, so that a killed command can simply be repeated.
+
     Raises:
-        InputError: a mistake in the file, or the run was started with another space, data, objectives or seed.
+        InputError: a mistake in the file, the run was started with another space, data, objectives or seed, or there
+            is nothing to extend.
+        RunError: another process works on this run.
     """
-    return Run.start(config if isinstance(config, ExperimentConfig) else load_config(config, overrides))
+    experiment = config if isinstance(config, ExperimentConfig) else load_config(config, overrides)
+    path = experiment.run_dir
+    replaced = {override.partition("=")[0] for override in overrides}
+    if isinstance(config, Path) and config.is_dir():
+        path = config
+        if replaced & {"name", "runs_dir"}:
+            raise InputError(f"{path} keeps its name and place: give its experiment YAML to start another run")
+    run = Run(path, experiment)
+    if more is None:
+        with run.locked():
+            return Run.start(experiment, path)
+    if more < 1:
+        raise InputError(f"more must be at least 1 evaluation, got {more}")
+    if "search.budget" in replaced:
+        raise InputError("--more and search.budget exclude each other: give one of them")
+    if not run.ledger_path.is_file():
+        raise InputError(f"nothing was searched in {path} yet: search up to the budget first, without --more")
+    with run.locked():
+        return Run.start(_extended(experiment, Run.open(path), more), path)
+
+
+def _extended(experiment: ExperimentConfig, run: Run, more: int) -> ExperimentConfig:
+    from nas.search.ledger import Ledger
+
+    with Ledger(run.ledger_path) as ledger:
+        done = sum(candidate.state == "done" for candidate in ledger.candidates())
+    earlier = run.config.search
+    unmet = earlier.extended_from is not None and done < earlier.budget
+    base = earlier.extended_from if unmet and earlier.extended_from is not None else done
+    extension = {"budget": base + more, "extended_from": base}
+    return experiment.model_copy(update={"search": experiment.search.model_copy(update=extension)})
 
 
 def quickstart(
@@ -77,19 +116,17 @@ def quickstart(
         progress: told where it stands.
     """
     path = Path(str(files("nas").joinpath("quickstart.yaml")))
-    return run(load_config(path, (f"name={name}", f"runs_dir={runs_dir}")), progress)
+    return run(start(path, (f"name={name}", f"runs_dir={runs_dir}")), progress)
 
 
-def run(config: ExperimentConfig, progress: ProgressListener = silent) -> RunResult:
-    """Runs an experiment the whole way; goes on where an earlier start was stopped.
+def run(run: Run, progress: ProgressListener = silent) -> RunResult:
+    """Goes the whole way of a run; goes on where an earlier start was stopped.
 
     Raises:
-        InputError: as `start`.
         RunError: another process works on this run, or a stage cannot go on.
     """
-    started = Run.start(config)
-    search(started, progress)
-    return finish(started.path, (), progress)
+    search(run, progress)
+    return finish(run.path, (), progress)
 
 
 @dataclass(frozen=True)

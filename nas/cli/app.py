@@ -60,12 +60,12 @@ def quickstart(name: Name = "quickstart", runs_dir: RunsDir = Path("runs"), form
 def run(config: ConfigArgument, overrides: OverridesArgument = None, format: FormatOption = "table") -> None:
     """The whole way for an experiment; started again, it resumes where it was stopped.
 
-    Example: nas run experiments/configs/digits.yaml search.budget=200 name=more
+    Example: nas run experiments/configs/digits.yaml search.budget=200 name=more, or nas run runs/more to resume
     """
     from nas import api
 
     with ProgressLine() as progress:
-        result = api.run(api.load_config(config, tuple(overrides or ())), progress)
+        result = api.run(api.start(config, tuple(overrides or ())), progress)
     _show_result(result, format)
 
 
@@ -90,18 +90,25 @@ def train(config: ConfigArgument, overrides: OverridesArgument = None, format: F
 
 
 @app.command()
-def search(config: ConfigArgument, overrides: OverridesArgument = None, format: FormatOption = "table") -> None:
+def search(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    more: Annotated[
+        int | None, typer.Option(min=1, help="extend a run by this many evaluations; killed, simply repeat it")
+    ] = None,
+    format: FormatOption = "table",
+) -> None:
     """Searches: trains and measures what is missing, then evaluates up to the budget.
 
-    Example: nas search experiments/configs/digits.yaml search.budget=300
+    Example: nas search experiments/configs/digits.yaml search.budget=300, then nas search runs/digits --more 50
     """
     from nas import api
 
-    started = api.start(config, tuple(overrides or ()))
+    started = api.start(config, tuple(overrides or ()), more)
     with ProgressLine() as progress:
         summary = api.search(started, progress)
     emit(summary, [summary], format)
-    say(f"next: nas front {started.path}")
+    say(f"next: nas front {started.path}, or nas search {started.path} --more 50")
 
 
 @app.command()
