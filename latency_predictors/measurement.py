@@ -7,11 +7,12 @@ and verdict. One row is one measurement, refused ones included.
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Self, get_args
+from typing import Any, Self, cast, get_args
 
 import pyarrow as pa
 
@@ -57,6 +58,22 @@ class DeviceProfile:
     def id(self) -> str:
         """As shown to people."""
         return f"{self.device}/{self.precision}/{self.threads}-thread{'s' * (self.threads > 1)}"
+
+    @classmethod
+    def of_id(cls, text: str) -> Self:
+        """Returns the profile of an `id`.
+
+        Raises:
+            InputError: it is none.
+
+        Example:
+            >>> DeviceProfile.of_id("local/litert/int8/1-thread")
+            DeviceProfile(device='local/litert', precision='int8', threads=1)
+        """
+        match = re.fullmatch(r"(.+)/(fp32|int8)/([1-9]\d*)-threads?", text)
+        if not match:
+            raise InputError(f"a device profile is written DEVICE/PRECISION/N-threads, got {text!r}")
+        return cls(match[1], cast(Precision, match[2]), int(match[3]))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def pick(
         raise InputError(f"a rule is knee, spread or an objective ({', '.join(objectives)}), got {rule!r}")
     if count < 1:
         raise InputError(f"count must be at least 1, got {count}")
-    points = _within(front, budgets)
+    points = within_budgets(front, budgets)
     losses = np.array([point.losses(front.objectives) for point in points])
     kept = np.flatnonzero(non_dominated(losses))
     points, losses = [points[row] for row in kept], losses[kept]
@@ -57,7 +57,12 @@ def pick(
     return tuple(points[row] for row in order[:count])
 
 
-def _within(front: Front, budgets: tuple[Constraint, ...]) -> list[FrontPoint]:
+def within_budgets(front: Front, budgets: tuple[Constraint, ...]) -> list[FrontPoint]:
+    """Returns the networks that keep the run's own constraints and these budgets, in the order of the front.
+
+    Raises:
+        InputError: a budget on a value that is not known, or no such network; the message gives the nearest value.
+    """
     feasible = [point for point in front.points if point.feasible]
     if not feasible:
         constraints = " and ".join(constraint.text for constraint in front.constraints)

@@ -3,6 +3,7 @@
 Importing this loads nothing heavy: torch, ray and TensorFlow are imported by the verbs that need them.
 """
 
+from nas.api.fleet import fleet, fleet_rows
 from nas.api.latency import (
     evaluate_latency,
     fit_latency,
@@ -20,6 +21,8 @@ __all__ = [
     "evaluate_latency",
     "finish",
     "fit_latency",
+    "fleet",
+    "fleet_rows",
     "front",
     "front_rows",
     "list_predictors",

@@ -58,7 +58,7 @@ def point_rows(points: Sequence[FrontPoint]) -> list[dict[str, object]]:
     """Returns a table row for each network: its values with intervals, key and short form."""
     return [
         {
-            **{name: _show(value) for name, value in point.values.items()},
+            **{name: show_value(value) for name, value in point.values.items()},
             "key": point.key,
             "architecture": point.architecture.text,
         }
@@ -74,7 +74,8 @@ def front_rows(front: Front) -> list[dict[str, object]]:
     ]
 
 
-def _show(value: Value) -> str:
+def show_value(value: Value) -> str:
+    """Returns a value with its interval, as tables show it."""
     if value.lower is None or value.upper is None:
         return f"{value.value:g}"
     return f"{value.value:.4g} [{value.lower:.4g}, {value.upper:.4g}] {value.source}"

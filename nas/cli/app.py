@@ -146,6 +146,32 @@ def pick(
 
 
 @app.command()
+def fleet(
+    run: RunArgument,
+    devices: Annotated[
+        list[str],
+        typer.Option(
+            "--devices",
+            help="'NAME: budget, budget, share NUMBER', such as 'phone: latency_ms <= 2, share 0.7'; several are "
+            "separated by semicolons, or the option is repeated",
+        ),
+    ],
+    format: FormatOption = "table",
+) -> None:
+    """Finds the best 1, 2, ... networks for several devices, and what so few lose; writes fleet.json, .html and .png.
+
+    Example: nas fleet runs/digits --devices 'cam: latency_ms@cpu <= 0.03, share 3; hub: latency_ms@cpu <= 0.1, share 1'
+    """
+    from nas import api
+
+    plan = api.fleet(run, devices)
+    emit(plan.to_dict(), api.fleet_rows(plan), format)
+    enough = plan.fleets[plan.enough]
+    say(f"regret against the number of networks: {run / 'fleet.html'}")
+    say(f"next: nas finish {run} {' '.join(point.key for point in enough.models)}")
+
+
+@app.command()
 def finish(
     run: RunArgument,
     keys: Annotated[

@@ -1,20 +1,13 @@
-"""front.html: the front as one interactive page that needs no network.
+"""front.html: the front as one interactive page that needs no network."""
 
-Page, style and script are in ``page/``; the front is embedded as JSON and plotly.js is inlined.
-"""
-
-import html
-import json
-import re
 import shlex
 from pathlib import Path
 
 from nas.front import Front
 from nas.objectives import Objective
+from nas.plots.html_page import html_page
 from nas.plots.labels import axis_label, quantity
 from search_spaces.atomic import write_text
-
-_PAGE = Path(__file__).parent / "page"
 
 
 def write_front_html(front: Front, path: Path, run_dir: Path | None = None) -> None:
@@ -35,8 +28,6 @@ def front_html(front: Front, run_dir: str) -> str:
         front: what is shown.
         run_dir: as it stands in the ``nas finish`` command that the page offers.
     """
-    from plotly.offline import get_plotlyjs
-
     names = list(dict.fromkeys([*(o.name for o in front.objectives), *(n for p in front.points for n in p.values)]))
     data = {
         "front": front.to_dict(),
@@ -49,18 +40,4 @@ def front_html(front: Front, run_dir: str) -> str:
         },
         "finish": f"nas finish {shlex.quote(run_dir)}",
     }
-    parts = {
-        "title": html.escape(f"Pareto front of {front.run}"),
-        "style": (_PAGE / "front.css").read_text(encoding="utf-8"),
-        "script": (_PAGE / "front.js").read_text(encoding="utf-8"),
-        "plotly": get_plotlyjs(),
-        "data": _json_for_html(data),
-    }
-    page = (_PAGE / "front.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
-
-
-def _json_for_html(data: object) -> str:
-    # Nothing in a JSON string can then end the script element or open a comment in it.
-    text = json.dumps(data, allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return html_page("front", f"Pareto front of {front.run}", data)

@@ -1,42 +1,23 @@
 "use strict";
-// The page of a Pareto front. Reads the JSON in #data; needs Plotly.
+// The page of a Pareto front. Reads the JSON in #data; needs Plotly and elements.js.
 
 (() => {
+  const { FONT, AXIS, byId, element, number, interval, escaped, copyButton, breakable } = elements;
   const { front, names, labels, quantities, costs, bounds, finish } = JSON.parse(byId("data").textContent);
   const best = front.points.filter((point) => point.on_front);
   const knee = best.find((point) => point.key === front.knee);
   const units = Object.fromEntries(front.points.flatMap((p) => names.map((n) => [n, p.values[n]?.unit ?? ""])));
-  const FONT = 'system-ui, "Segoe UI", "DejaVu Sans", sans-serif';
   const plot = byId("plot");
   const line = byId("budget-line");
   const state = { cost: costs[0], budget: 0, cautious: false };
 
-  function byId(id) {
-    return document.getElementById(id);
-  }
-
-  function element(tag, { text, className, ...rest } = {}, children = []) {
-    const made = document.createElement(tag);
-    if (text !== undefined) made.textContent = text;
-    if (className) made.className = className;
-    Object.assign(made, rest);
-    made.append(...children);
-    return made;
-  }
-
   // ---- numbers and words
-
-  function number(value) {
-    if (Number.isInteger(value)) return value.toLocaleString("en");
-    return Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
-  }
 
   function roundedUp(value) {
     const unit = 10 ** (Math.floor(Math.log10(value || 1)) - 2);
     return Number((Math.ceil(value / unit) * unit).toPrecision(3));
   }
 
-  const interval = (v) => (v.lower === null ? "" : `${number(v.lower)} to ${number(v.upper)}`);
   const shortUnit = (name) => (/^[a-zA-Z]{1,5}$/.test(units[name]) ? " " + units[name] : "");
 
   function withInterval(point, name) {
@@ -44,9 +25,6 @@
     const range = interval(value);
     return `${number(value.value)}${shortUnit(name)}${range && ` (${range})`}`;
   }
-
-  // Plotly reads a little HTML in hover texts.
-  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
   function wrapped(text, width = 64) {
     const lines = [""];
@@ -159,7 +137,6 @@
 
   function layout() {
     const bound = bounds[state.cost];
-    const axis = { gridcolor: "#e8edf1", linecolor: "#aeb9c4", showline: true, zeroline: false, ticks: "outside" };
     return {
       uirevision: state.cost, // keeps what people zoomed to
       margin: { l: 78, r: 24, t: 46, b: 66 },
@@ -169,8 +146,8 @@
       hovermode: "closest",
       hoverlabel: { bgcolor: "white", bordercolor: "#1f6fb4", align: "left", font: { color: "#1b2733", family: FONT } },
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-      xaxis: { ...axis, range: range(state.cost), title: { text: escaped(labels[state.cost]), standoff: 10 } },
-      yaxis: { ...axis, range: range("accuracy"), title: { text: escaped(labels.accuracy) } },
+      xaxis: { ...AXIS, range: range(state.cost), title: { text: escaped(labels[state.cost]), standoff: 10 } },
+      yaxis: { ...AXIS, range: range("accuracy"), title: { text: escaped(labels.accuracy) } },
       shapes: bound === undefined ? [] : [
         { type: "line", x0: bound, x1: bound, y0: 0, y1: 1, yref: "paper", line: { color: "#8a97a3", dash: "dot", width: 1.5 } },
       ],
@@ -229,24 +206,6 @@
   });
 
   // ---- what stands around the plot
-
-  function copyButton(text) {
-    const button = element("button", { text: "copy", type: "button", title: text });
-    button.addEventListener("click", async () => {
-      try {
-        await navigator.clipboard.writeText(text);
-        button.textContent = "copied";
-      } catch {
-        window.prompt("Copy this command:", text); // a browser that lets no page write to the clipboard
-      }
-      setTimeout(() => (button.textContent = "copy"), 1500);
-    });
-    return button;
-  }
-
-  function breakable(text) {
-    return element("code", {}, text.split(/(?<=,)/).flatMap((token) => [token, element("wbr")]));
-  }
 
   function showBest() {
     const box = byId("best");

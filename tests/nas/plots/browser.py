@@ -17,6 +17,8 @@ needs_browser = [
 ]
 """Marks of every test that calls the functions of this module."""
 
+FRONT_READY = 'byId("budget-line").style.left'
+
 # Runs after the page: waits until the plot stands, runs the steps of a test, leaves what they return in an element.
 _DRIVER = """<script>
 const faults = [];
@@ -34,7 +36,7 @@ const set = async (id, value, event) => {
   const result = document.createElement("pre");
   result.id = "result";
   try {
-    while (!byId("budget-line").style.left) await pause();
+    while (!(%s)) await pause();
     result.textContent = JSON.stringify({ value: await (async () => { %s })(), faults });
   } catch (error) {
     result.textContent = JSON.stringify({ value: null, faults: [...faults, String(error)] });
@@ -44,10 +46,17 @@ const set = async (id, value, event) => {
 </script>"""
 
 
-def in_browser(page: str, steps: str, folder: Path) -> Any:  # Any: whatever JSON the steps return.
-    """Runs JavaScript steps in a page and returns what they return; fails on any error or refused request."""
+def in_browser(page: str, steps: str, folder: Path, ready: str = FRONT_READY) -> Any:  # Any: the steps' JSON.
+    """Runs JavaScript steps in a page and returns what they return; fails on any error or refused request.
+
+    Args:
+        page: its HTML.
+        steps: body of an async function, run once ``ready`` (a JavaScript expression) holds.
+        folder: for files of the browser.
+        ready: whether the plot stands.
+    """
     head, body = page.split("</head>")
-    watching, driving = (_DRIVER % ("\0", steps)).split("\0")
+    watching, driving = (_DRIVER % ("\0", ready, steps)).split("\0")
     file = folder / "driven.html"
     file.write_text(
         # The page's own policy stays in force; it allows inline scripts.
