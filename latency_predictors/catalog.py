@@ -8,7 +8,6 @@ save at once each gets a version of its own.
 """
 
 import hashlib
-import json
 import os
 import platform
 import re
@@ -31,7 +30,8 @@ from latency_predictors.base import LatencyPredictor
 from latency_predictors.evaluation import CrossValidation, FittedPredictor
 from latency_predictors.features import FEATURE_NAMES
 from latency_predictors.kinds import predictor_kind
-from search_spaces.atomic import write_bytes, write_json
+from search_spaces.atomic import write_bytes
+from search_spaces.checksum import read_json, write_json
 from search_spaces.errors import InputError
 from search_spaces.typed_yaml import FileModel, parse
 
@@ -139,8 +139,7 @@ class Catalog:
                     created=datetime.now(UTC),
                     files={ARRAYS: FileRecord(bytes=len(arrays), sha256=hashlib.sha256(arrays).hexdigest())},
                 )
-                content = entry.model_dump(mode="json")
-                write_json(temporary / MANIFEST, {"entry": content, "sha256": _digest(content)})
+                write_json(temporary / MANIFEST, entry.model_dump(mode="json"))
                 try:
                     os.rename(temporary, folder / f"v{number}")
                     break
@@ -219,19 +218,12 @@ def _folders(path: Path, pattern: re.Pattern[str]) -> Iterator[str]:
 
 def _read(path: Path) -> CatalogEntry:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        content, digest = data["entry"], data["sha256"]
+        content = read_json(path)
     except OSError as error:
         raise _damaged(path, error.strerror or str(error)) from None
-    except (ValueError, KeyError, TypeError):
-        raise _damaged(path, "it is not the JSON of a manifest") from None
-    if digest != _digest(content):
-        raise _damaged(path, "its content has another SHA-256 than it states")
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
     return parse(CatalogEntry, content, str(path))
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged(path: Path, why: str) -> InputError:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from latency_predictors.measurement import FORMAT_VERSION, SCHEMA, Measurement
 from search_spaces.atomic import write_bytes
+from search_spaces.checksum import BLANK, has_checksum, verify_checksum, with_checksum
 from search_spaces.errors import InputError
 from search_spaces.file_lock import hold
 
@@ -19,8 +20,8 @@ class MeasurementSet:
     """The measurements of a Parquet file, in the order they were added.
 
     Adding rows replaces the file by a longer one, atomically and under a lock: a reader or a crash at any moment finds
-    the old set or the new one, and two processes may add at the same time. Pages carry checksums, so a damaged file is
-    noticed, and it is never written over.
+    the old set or the new one, and two processes may add at the same time. The file carries its checksum, so damage is
+    noticed, and a damaged file is never written over.
 
     Attributes:
         path: ends with ``.parquet``; made by the first `append`.
@@ -46,9 +47,7 @@ class MeasurementSet:
         with hold(self.path.with_name(f".{self.path.name}.lock"), wait=True):
             added = pa.Table.from_pylist([row.to_row() for row in rows], schema=SCHEMA)
             table = pa.concat_tables([self._table(), added]) if self.path.exists() else added
-            buffer = io.BytesIO()
-            pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-            write_bytes(self.path, buffer.getvalue())
+            write_bytes(self.path, parquet_bytes(table))
 
     def read(self) -> list[Measurement]:
         """Returns every row, refused ones included.
@@ -77,14 +76,20 @@ class MeasurementSet:
             raise InputError(f"no measurement set at {self.path}; `nas latency measure --out {self.path}` makes one")
         try:
             # Read at once: a file that is replaced while it is read is read whole.
-            table = pq.read_table(io.BytesIO(self.path.read_bytes()), page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
-            detail = str(error).splitlines()[0]
-            raise InputError(f"{self.path} is damaged or not Parquet ({detail}); restore it or move it away") from None
+            data = self.path.read_bytes()
+            if has_checksum(data):  # what has none may be a table of somebody else's, and is named as such below
+                verify_checksum(data)
+            table = pq.read_table(io.BytesIO(data))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._damaged(error) from None
         version = (table.schema.metadata or {}).get(b"hwnas_measurements", b"").decode()
         if version != FORMAT_VERSION:
             found = f"a measurement set of format {version}" if version else "not a measurement set of this product"
             raise InputError(f"{self.path} is {found}; this version reads format {FORMAT_VERSION}")
+        try:
+            verify_checksum(data)
+        except ValueError as error:
+            raise self._damaged(error) from None
         for column in SCHEMA:
             if column.nullable and column.name not in table.column_names:
                 table = table.append_column(column, pa.nulls(len(table), column.type))
@@ -94,3 +99,16 @@ class MeasurementSet:
         if wrong:
             raise InputError(f"{self.path}: columns are not those of a measurement set: {', '.join(wrong)}")
         return table.select(SCHEMA.names).cast(SCHEMA)
+
+    def _damaged(self, error: Exception) -> InputError:
+        detail = str(error).splitlines()[0]
+        return InputError(f"{self.path} is damaged or not Parquet ({detail}); restore it or move it away")
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Returns the Parquet file of a table, with its checksum."""
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"checksum": BLANK})
+    return with_checksum(buffer.getvalue())

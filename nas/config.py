@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nas.errors import InputError
 from nas.objectives import Constraint, Objective
+from search_spaces.checksum import verify_checksum
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.typed_yaml import FileModel, parse, read_yaml
 
@@ -268,10 +269,22 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig
     file = path / "config.yaml" if path.is_dir() else path
     if file != path and not file.is_file():
         raise InputError(f"{path} is no run directory (it has no config.yaml): give a directory that `nas run` made")
+    if file != path:
+        _verify_resolved(file)
     data = read_yaml(file)
     for override in overrides:
         _override(data, override)
     return parse(ExperimentConfig, data, str(file))
+
+
+def _verify_resolved(file: Path) -> None:
+    try:
+        verify_checksum(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file} was edited or damaged ({error}): `nas doctor {file.parent} --repair` restores it; settings are "
+            "changed with key=value when the run is started"
+        ) from None
 
 
 def _override(data: dict[str, Any], override: str) -> None:

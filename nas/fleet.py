@@ -22,7 +22,7 @@ from nas.front import Front, FrontPoint
 from nas.objectives import METRICS, Constraint
 from nas.pareto import non_dominated
 from nas.pick import within_budgets
-from search_spaces.atomic import write_json
+from search_spaces.checksum import write_json
 
 FORMAT = 1
 """Version of fleet.json."""

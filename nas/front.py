@@ -15,7 +15,7 @@ from nas.errors import InputError, RunError
 from nas.objectives import Constraint, Objective, Value
 from nas.pareto import hypervolume, knee, ranks
 from search_spaces.architecture import Architecture
-from search_spaces.atomic import write_json
+from search_spaces.checksum import read_json, write_json
 
 FORMAT = 1
 """Version of front.json; another one is refused by name."""
@@ -233,12 +233,12 @@ class Front:
             RunError: the file is damaged or of another format version.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_json(path)
         except FileNotFoundError:
             raise InputError(f"{path} does not exist: search first, with `nas search`") from None
         except (OSError, ValueError) as error:
-            raise RunError(f"cannot read {path}: {error}; write it again with `nas search`") from None
-        version = data.get("format") if isinstance(data, dict) else None
+            raise RunError(f"{path} is damaged ({error}): write it again with `nas search`") from None
+        version = data.get("format")
         if version != FORMAT:
             raise RunError(f"{path} has format {version!r}, this version of hwnas reads {FORMAT}; search again")
         try:

@@ -6,7 +6,6 @@
                   predictors/<device>/v1/  front.json  front.html  front.png  picks.json  finish/<architecture key>/
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from typing import Self
 
 from nas.config import ExperimentConfig, load_config
 from nas.errors import InputError, RunError
-from search_spaces.atomic import write_json, write_text
+from search_spaces.atomic import write_bytes
+from search_spaces.checksum import BLANK, read_json, with_checksum, write_json
 from search_spaces.file_lock import FileHeldError, hold
 
 # What candidates, accuracies and costs depend on: a run is resumed only where these have not changed.
@@ -57,8 +57,9 @@ class Run:
                         f"{path} was started with another `{key}` ({_short(was)}; now {_short(now)}): "
                         f"choose another name with name=NEW, or restore `{key}`"
                     )
-        write_text(path / "config.yaml", config.to_yaml())
-        return cls(path, config)
+        run = cls(path, config)
+        run.write_config()
+        return run
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -70,6 +71,11 @@ class Run:
         if not path.is_dir():
             raise InputError(f"{path} is no run directory: give a directory that `nas run` made")
         return cls(path, load_config(path))
+
+    def write_config(self) -> None:
+        """Writes config.yaml."""
+        text = f"{self.config.to_yaml()}# Written by hwnas; set key=value when starting the run instead of editing.\n"
+        write_bytes(self.path / "config.yaml", with_checksum(f"{text}# {BLANK}\n".encode()))
 
     @property
     def ledger_path(self) -> Path:
@@ -136,15 +142,16 @@ class Run:
         stages = self.status().get("stages", {})
         assert isinstance(stages, dict)
         stages[stage] = {"state": state, "at_unix_seconds": round(time.time(), 3), "text": text}
-        write_json(self.path / "status.json", {"format": 1, "pid": os.getpid(), "stages": stages})
+        # With the config, so that each of the two files can be restored from the other.
+        config = self.config.model_dump(mode="json")
+        write_json(self.path / "status.json", {"format": 1, "pid": os.getpid(), "stages": stages, "config": config})
 
     def status(self) -> dict[str, object]:
         """Returns the last status; empty before the first stage or where the file is damaged (it is only a report)."""
         try:
-            status = json.loads((self.path / "status.json").read_text())
+            return read_json(self.path / "status.json")
         except (OSError, ValueError):
             return {}
-        return status if isinstance(status, dict) else {}
 
 
 def _short(value: object) -> str:

@@ -1,6 +1,5 @@
 """Files that are either the old one or the new one, never half of each."""
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -35,8 +34,3 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text as `write_bytes` does."""
     write_bytes(path, text.encode())
-
-
-def write_json(path: Path, data: object) -> None:
-    """Writes indented JSON as `write_bytes` does; NaN is refused because readers refuse it."""
-    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")

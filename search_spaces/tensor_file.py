@@ -1,14 +1,15 @@
-"""Weight files: safetensors whose metadata say what they hold."""
+"""Tensor files: safetensors whose metadata say what they hold, with the checksum of the whole file."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from search_spaces.atomic import write_bytes
+from search_spaces.checksum import BLANK, ChecksumError, verify_checksum, with_checksum
 from search_spaces.errors import InputError
 
 _FORMAT = "1"
@@ -26,8 +27,8 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], metadata
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Under one key, because safetensors writes several in an order of its own every time.
-    header = json.dumps({**metadata, "format": _FORMAT, "kind": kind}, sort_keys=True)
-    write_bytes(path, save(on_cpu, {_KEY: header}))
+    header = json.dumps({**metadata, "format": _FORMAT, "kind": kind, "checksum": BLANK}, sort_keys=True)
+    write_bytes(path, with_checksum(save(on_cpu, {_KEY: header})))
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -37,17 +38,19 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, str], dict[str, Tenso
         InputError: the file is missing, damaged, or holds something else.
     """
     try:
-        with safe_open(path, "pt") as file:
-            header = (file.metadata() or {}).get(_KEY, "{}")
-            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
+        data = path.read_bytes()
+        verify_checksum(data)
+        tensors = load(data)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; run the stage that writes it first") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, ChecksumError, SafetensorError) as error:
         raise damaged(path, error) from None
     try:
-        metadata: dict[str, str] = json.loads(header)
+        # The first eight bytes tell the length of the JSON header, which `load` does not give back.
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata: dict[str, str] = json.loads(header["__metadata__"][_KEY])
         right = (metadata.get("format"), metadata.get("kind")) == (_FORMAT, kind)
-    except (ValueError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         right = False
     if not right:
         raise InputError(f"{path} must hold a {kind} of format {_FORMAT}, its metadata say otherwise; make it again")

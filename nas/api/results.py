@@ -1,6 +1,5 @@
 """Reading and choosing from the front of a run."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from nas.errors import RunError
 from nas.front import Front, FrontPoint
 from nas.objectives import Constraint, Value
 from nas.run import Run
-from search_spaces.atomic import write_json
+from search_spaces.checksum import read_json, write_json
 
 
 def front(run_dir: Path) -> Front:
@@ -49,9 +48,9 @@ def read_picks(run: Run) -> list[str]:
     if not run.picks_path.exists():
         return []
     try:
-        return [str(key) for key in json.loads(run.picks_path.read_text())["keys"]]
-    except (ValueError, KeyError, TypeError):
-        raise RunError(f"{run.picks_path} is damaged: write it again with `nas pick {run.path}`") from None
+        return [str(key) for key in read_json(run.picks_path)["keys"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{run.picks_path} is damaged ({error}): write it again with `nas pick {run.path}`") from None
 
 
 def point_rows(points: Sequence[FrontPoint]) -> list[dict[str, object]]:

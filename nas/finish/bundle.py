@@ -1,7 +1,6 @@
 """A bundle: the folder of a finished network, as its report lists it."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from pydantic import ValidationError
 
 from nas.errors import RunError
 from nas.finish.report import FORMAT, FileReport, FinishReport, LatencyReport, StoredFile
+from search_spaces.checksum import read_json
 
 REPORT = "report.json"
 CARD = "MODEL_CARD.md"
@@ -79,14 +79,14 @@ def read_bundle(folder: Path) -> Bundle:
     """
     path = folder / REPORT
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         version = content.get("format")
         if version != FORMAT:
             raise RunError(f"{path} has format {version}, this version reads format {FORMAT}: finish the network again")
         report = FinishReport.model_validate(content)
     except FileNotFoundError:
         raise RunError(f"{folder} holds no finished network (it has no {REPORT}): finish it first") from None
-    except (OSError, ValueError, AttributeError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError) as error:
         detail = str(error).splitlines()[0]
         raise RunError(f"{path} is damaged ({detail}): finish the network again") from None
     for file in (*report.files, report.weights, report.card):

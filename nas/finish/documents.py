@@ -24,7 +24,8 @@ from nas.finish.report import (
 from nas.finish.verify import top1_accuracy, torch_logits
 from nas.finish.work import Pick, Work
 from nas.objectives import Objective
-from search_spaces.atomic import write_json, write_text
+from search_spaces.atomic import write_text
+from search_spaces.checksum import write_json
 from search_spaces.cost import network_cost
 
 PACKAGES = ("hwnas", "torch", "onnx", "onnxruntime", "tensorflow", "ai-edge-litert", "numpy")

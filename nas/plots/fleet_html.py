@@ -4,8 +4,7 @@ import shlex
 from pathlib import Path
 
 from nas.fleet import FleetPlan
-from nas.plots.html_page import html_page
-from search_spaces.atomic import write_text
+from nas.plots.html_page import html_page, write_html_page
 
 
 def write_fleet_html(plan: FleetPlan, path: Path, run_dir: Path | None = None) -> None:
@@ -16,7 +15,7 @@ def write_fleet_html(plan: FleetPlan, path: Path, run_dir: Path | None = None) -
         path: of the page, about 5 MB.
         run_dir: as it stands in the ``nas finish`` command that the page offers; by default the folder of the page.
     """
-    write_text(path, fleet_html(plan, str(run_dir or path.parent)))
+    write_html_page(fleet_html(plan, str(run_dir or path.parent)), path)
 
 
 def fleet_html(plan: FleetPlan, run_dir: str) -> str:

@@ -1,11 +1,10 @@
 """fleet.png: regret against the number of networks as a static picture."""
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.fleet import FleetPlan
-from search_spaces.atomic import write_bytes
+from nas.plots.png_file import write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,10 +12,7 @@ if TYPE_CHECKING:
 
 def write_fleet_png(plan: FleetPlan, path: Path) -> None:
     """Writes the picture of a fleet, 1600 by 1000 pixels."""
-    file = io.BytesIO()
-    # No date or version of the drawing library in the file: the same plan gives the same bytes.
-    draw_fleet(plan).savefig(file, format="png", metadata={"Software": None})
-    write_bytes(path, file.getvalue())
+    write_png(draw_fleet(plan), path)
 
 
 def draw_fleet(plan: FleetPlan) -> "Figure":

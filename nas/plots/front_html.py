@@ -5,9 +5,8 @@ from pathlib import Path
 
 from nas.front import Front
 from nas.objectives import Objective
-from nas.plots.html_page import html_page
+from nas.plots.html_page import html_page, write_html_page
 from nas.plots.labels import axis_label, quantity
-from search_spaces.atomic import write_text
 
 
 def write_front_html(front: Front, path: Path, run_dir: Path | None = None) -> None:
@@ -18,7 +17,7 @@ def write_front_html(front: Front, path: Path, run_dir: Path | None = None) -> N
         path: of the page, about 5 MB.
         run_dir: as it stands in the ``nas finish`` command that the page offers; by default the folder of the page.
     """
-    write_text(path, front_html(front, str(run_dir or path.parent)))
+    write_html_page(front_html(front, str(run_dir or path.parent)), path)
 
 
 def front_html(front: Front, run_dir: str) -> str:

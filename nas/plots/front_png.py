@@ -1,6 +1,5 @@
 """front.png: the front as a static picture, for a README or a report."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from nas.front import Front, FrontPoint
 from nas.pareto import non_dominated
 from nas.plots.labels import axis_label
-from search_spaces.atomic import write_bytes
+from nas.plots.png_file import write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,10 +30,7 @@ def write_front_png(front: Front, path: Path, cost: str | None = None) -> None:
     Raises:
         ValueError: the cost is no objective.
     """
-    file = io.BytesIO()
-    # No date or version of the drawing library in the file: the same front gives the same bytes.
-    draw_front(front, cost).savefig(file, format="png", metadata={"Software": None})
-    write_bytes(path, file.getvalue())
+    write_png(draw_front(front, cost), path)
 
 
 def draw_front(front: Front, cost: str | None = None) -> "Figure":

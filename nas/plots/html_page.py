@@ -5,6 +5,9 @@ import json
 import re
 from pathlib import Path
 
+from search_spaces.atomic import write_bytes
+from search_spaces.checksum import BLANK, with_checksum
+
 _PAGE = Path(__file__).parent / "page"
 
 
@@ -28,6 +31,11 @@ def html_page(name: str, title: str, data: object) -> str:
     }
     page = (_PAGE / f"{name}.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
+
+
+def write_html_page(page: str, path: Path) -> None:
+    """Writes a page with its checksum in a comment."""
+    write_bytes(path, with_checksum(f"{page}<!-- {BLANK} -->\n".encode()))
 
 
 def _json_for_html(data: object) -> str:

@@ -1,6 +1,5 @@
 """The catalog: what was saved is what is loaded, or one sentence says why not."""
 
-import json
 import multiprocessing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency_predictors import catalog
 from latency_predictors.catalog import ARRAYS, MANIFEST, Catalog
 from latency_predictors.evaluation import FittedPredictor, fit_predictor
 from latency_predictors.kinds import list_kinds
+from search_spaces.checksum import read_json, write_json
 from search_spaces.errors import InputError
 from tests.latency_predictors.roofline import roofline_ms, tiny_networks
 
@@ -120,8 +119,7 @@ def test_a_later_format_is_refused_by_name(fitted: FittedPredictor, tmp_path: Pa
 
 
 def _rewrite(path: Path, **changes: object) -> None:
-    content = json.loads(path.read_text())["entry"] | changes
-    path.write_text(json.dumps({"entry": content, "sha256": catalog._digest(content)}))
+    write_json(path, read_json(path) | changes)
 
 
 def test_an_unknown_name_or_version_says_what_there_is(fitted: FittedPredictor, tmp_path: Path) -> None:

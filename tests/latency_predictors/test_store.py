@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from latency_predictors.measurement import SCHEMA
-from latency_predictors.store import MeasurementSet
+from latency_predictors.store import MeasurementSet, parquet_bytes
 from search_spaces.errors import InputError
 from tests.latency_predictors.rows import make_measurement, make_refused
 
@@ -58,14 +58,22 @@ def test_a_torn_file_is_reported_and_not_written_over(tmp_path: Path) -> None:
         assert store.path.read_bytes() == whole[:length]
 
 
-def test_a_changed_byte_among_the_values_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_byte_anywhere_is_noticed(tmp_path: Path) -> None:
     store = MeasurementSet(tmp_path / "cpu.parquet")
     store.append([make_measurement(3)] * 50)
     whole = store.path.read_bytes()
-    page = whole.index(b"\x28\xb5\x2f\xfd") + 12  # inside the first zstd frame
-    store.path.write_bytes(whole[:page] + bytes([whole[page] ^ 1]) + whole[page + 1 :])
-    with pytest.raises(InputError, match="damaged"):
-        store.read()
+    # Pages, their headers, and the footer, which Parquet itself has no checksum for.
+    for place in range(4, len(whole), len(whole) // 60):
+        store.path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="damaged"):
+            store.read()
+
+
+def test_a_set_without_a_checksum_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cpu.parquet"
+    pq.write_table(pa.Table.from_pylist([make_measurement(3).to_row()], schema=SCHEMA), path)
+    with pytest.raises(InputError, match="has no checksum"):
+        MeasurementSet(path).read()
 
 
 def test_a_foreign_table_is_named_as_such(tmp_path: Path) -> None:
@@ -85,9 +93,9 @@ def test_a_set_of_a_later_format_is_named_as_such(tmp_path: Path) -> None:
 def test_a_missing_optional_column_reads_as_empty_and_a_missing_required_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cpu.parquet"
     table = pa.Table.from_pylist([make_measurement(3).to_row()], schema=SCHEMA)
-    pq.write_table(table.drop_columns(["quiet_share"]), path)
+    path.write_bytes(parquet_bytes(table.drop_columns(["quiet_share"])))
     assert MeasurementSet(path).read() == [dataclasses.replace(make_measurement(3), quiet_share=None)]
-    pq.write_table(table.drop_columns(["verdict"]), path)
+    path.write_bytes(parquet_bytes(table.drop_columns(["verdict"])))
     with pytest.raises(InputError, match="columns are not those of a measurement set: verdict"):
         MeasurementSet(path).read()
 
@@ -95,7 +103,7 @@ def test_a_missing_optional_column_reads_as_empty_and_a_missing_required_one_is_
 def test_an_impossible_value_names_its_row(tmp_path: Path) -> None:
     path = tmp_path / "cpu.parquet"
     rows = [make_measurement(3).to_row(), {**make_measurement(5).to_row(), "latency_ms": -1.0}]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+    path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=SCHEMA)))
     with pytest.raises(InputError, match=r"cpu\.parquet, row 2: .* latency_ms must be above zero, got -1\.0"):
         MeasurementSet(path).read()
 

@@ -78,3 +78,16 @@ def test_two_processes_cannot_work_on_one_run_and_a_killed_one_lets_go(config):
     holder.join()
     with run.locked():
         pass
+
+
+def test_an_edited_config_is_named_with_its_mend(config):
+    run = Run.start(config)
+    path = run.path / "config.yaml"
+    path.write_text(path.read_text().replace("budget: 120", "budget: 999"))
+    with pytest.raises(InputError, match=r"config\.yaml was edited or damaged .*`nas doctor .* --repair` restores it"):
+        Run.open(run.path)
+
+
+def test_the_config_of_a_run_is_an_experiment_file_of_its_own(config):
+    run = Run.start(config)
+    assert load_config(run.path / "config.yaml") == config

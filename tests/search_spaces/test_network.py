@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save, save_file
 from torch import nn
 
 from search_spaces.architecture import Architecture
 from search_spaces.blocks import Convolution
+from search_spaces.checksum import BLANK, with_checksum
 from search_spaces.errors import InputError
 from search_spaces.layer import IMAGE, Activation, LayerSpec
 from search_spaces.network import Network, calibrate, folded_weights, load_network, save_network
@@ -213,8 +214,11 @@ def test_a_damaged_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
         path.write_bytes(damage)
         with pytest.raises(InputError, match=r"network.safetensors is damaged .*make it again"):
             load_network(path)
-    for metadata in (None, {"hwnas": "[]"}, {"hwnas": "{"}, {"hwnas": '{"format":"1","kind":"supernet"}'}):
-        save_file({"a": torch.zeros(1)}, path, metadata)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="has no checksum"):
+        load_network(path)
+    for metadata in ("[]", "{", '{"format":"1","kind":"supernet"}'):
+        path.write_bytes(with_checksum(save({"a": torch.zeros(1)}, {"hwnas": metadata, "checksum": BLANK})))
         with pytest.raises(InputError, match="must hold a network"):
             load_network(path)
 
@@ -224,8 +228,10 @@ def test_tensors_that_do_not_fit_the_layers_in_the_metadata_are_damage(tmp_path:
     save_network(Network(LAYERS), path)
     with safe_open(path, "pt") as file:
         metadata = json.loads(file.metadata()["hwnas"])
-        tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
+    tensors = load(path.read_bytes())
     for change in ({"layers": "[]"}, {"layers": metadata["layers"].replace('"out_channels":16', '"out_channels":8')}):
-        save_file(tensors, path, {"hwnas": json.dumps(metadata | change)})
-        with pytest.raises(InputError, match="is damaged"):
+        changed = json.dumps(metadata | change | {"checksum": BLANK})
+        path.write_bytes(with_checksum(save(tensors, {"hwnas": changed})))
+        with pytest.raises(InputError, match=r"is damaged .*make it again") as caught:
             load_network(path)
+        assert "checksum" not in str(caught.value)

@@ -16,6 +16,7 @@ from nas.evaluators.costs import AnalyticAndPredictedCosts
 from nas.front import Front
 from nas.objectives import Objective, Value
 from nas.run import Run
+from search_spaces.checksum import read_json
 from search_spaces.cost import network_cost
 from tests.latency_predictors.roofline import roofline_ms, tiny_networks
 
@@ -74,7 +75,7 @@ def test_a_device_that_was_not_searched_for_is_told_by_its_predictor(run: Run) -
     assert phone.values["accuracy"].value == max(fitting)
     assert phone.values["latency_ms@phone"].source == "predicted"
     assert [device.share for device in plan.devices] == [0.75, 0.25]
-    assert json.loads((run.path / "fleet.json").read_text()) == plan.to_dict()
+    assert read_json(run.path / "fleet.json") == plan.to_dict()
     assert (run.path / "fleet.png").read_bytes().startswith(b"\x89PNG")
     assert plan.own.models[0].key in (run.path / "fleet.html").read_text()
 

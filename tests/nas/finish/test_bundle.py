@@ -5,6 +5,7 @@ import pytest
 
 from nas.errors import RunError
 from nas.finish import read_bundle
+from search_spaces.checksum import read_json, write_json
 from tests.nas.finish.conftest import Finished
 
 
@@ -39,13 +40,18 @@ def test_a_missing_listed_file_is_noticed(finished: Finished, tmp_path: Path) ->
 @pytest.mark.slow
 def test_another_format_is_refused_by_name(finished: Finished, tmp_path: Path) -> None:
     folder = bundle_copy(finished, tmp_path)
-    report = json.loads((folder / "report.json").read_text())
-    (folder / "report.json").write_text(json.dumps(report | {"format": 2}))
+    write_json(folder / "report.json", read_json(folder / "report.json") | {"format": 2})
     with pytest.raises(RunError, match="has format 2, this version reads format 1"):
         read_bundle(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}', '{"format": 1, "key": 3}'])
+def test_a_report_of_other_content_is_one_sentence(tmp_path: Path) -> None:
+    write_json(tmp_path / "report.json", {"format": 1, "key": 3})
+    with pytest.raises(RunError, match=r"report\.json is damaged \(.+\): finish the network again"):
+        read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}'])
 def test_a_damaged_report_is_one_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(RunError, match=r"report\.json is damaged \(.+\): finish the network again"):

@@ -18,6 +18,7 @@ from nas.finish.export import FILE_KINDS
 from nas.finish.remeasure import FinishedFile, latency_report, targets
 from nas.finish.report import LatencyReport
 from nas.objectives import Constraint
+from search_spaces.checksum import read_json, write_json
 from search_spaces.network import load_network
 from search_spaces.space import load_space
 from tests.nas.finish.conftest import Finished
@@ -106,9 +107,9 @@ def idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_a_latency(report: Path) -> None:
-    content = json.loads(report.read_text())
+    content = read_json(report)
     content["files"][0]["latencies"][0] |= {"outcome": "not measured", "measured_ms": None, "verdict": "refused"}
-    report.write_text(json.dumps(content))
+    write_json(report, content)
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_killed_training_goes_on_and_ends_with_the_weights_of_one_that_never_sto
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
-    assert list((tmp_path / "killed" / "checkpoints").glob("*.json"))
+    assert list((tmp_path / "killed" / "checkpoints").glob("*.safetensors"))
     assert not (tmp_path / "killed" / SUPERNET_FILE).exists()
 
     resumed = train_supernet(SPACE, data, CONFIG, tmp_path / "killed", seed=1)
