@@ -135,12 +135,15 @@ class SearchConfig(FileModel):
         sampler: ``nsga2``, ``tpe`` (multivariate) or ``random``.
         budget: distinct architectures to evaluate.
         population: of NSGA-II.
+        mirror: an Optuna storage's URL, such as ``sqlite:///runs/digits/optuna.db``, that is kept a copy of the
+            search, so that ``optuna-dashboard`` shows it; null for none.
         extended_from: written by ``nas search --more``: evaluations there were when the last extension began.
     """
 
     sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
     budget: Count = 120
     population: Annotated[int, Field(ge=4)] = 24
+    mirror: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://\S+$")] | None = Field(default=None, repr=False)
     extended_from: Annotated[int, Field(ge=0)] | None = None
 
 

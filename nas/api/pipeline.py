@@ -261,6 +261,7 @@ def _search(run: Run, loaded: _Loaded, trained: TrainedSupernet, progress: Progr
     from nas.evaluators.supernet import SupernetEvaluator
     from nas.search.ledger import Ledger
     from nas.search.loop import run_search
+    from nas.search.mirror import mirrored
     from nas.search.problem import SearchProblem
     from nas.search.results import evaluated
 
@@ -276,7 +277,7 @@ def _search(run: Run, loaded: _Loaded, trained: TrainedSupernet, progress: Progr
     entries = [Catalog(run.predictors_dir).entry(device) for device in predictors]
     hashes = {f"predictor of {entry.name}": f"{entry.id} {entry.training_set}" for entry in entries}
     problem = SearchProblem(loaded.space, objectives, constraints, {"supernet": trained.sha256} | hashes)
-    with run.stage("search"), Ledger(run.ledger_path) as ledger:
+    with run.stage("search"), mirrored(run), Ledger(run.ledger_path) as ledger:
         outcome = run_search(
             problem,
             evaluator=SupernetEvaluator(
