@@ -5,9 +5,10 @@ A config holds choices, not code. Unknown keys are refused and all errors are re
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from nas.errors import InputError
 from nas.objectives import Constraint, Objective
@@ -137,6 +138,12 @@ class SearchConfig(FileModel):
         population: of NSGA-II.
         mirror: an Optuna storage's URL, such as ``sqlite:///runs/digits/optuna.db``, that is kept a copy of the
             search, so that ``optuna-dashboard`` shows it; null for none.
+        max_minutes: of searching, summed over all starts of the run; of a start that was killed, the time up to its
+            last commit counts. Running evaluations are awaited. Null for no limit.
+        retry_seconds: a candidate whose evaluation failed waits this long before its next one, then twice as long, and
+            so on; others go on meanwhile, except where there is one worker: it waits, so that their order stays.
+        warm_start: what is proposed first: ``published`` (the published networks that the space has), directories of
+            runs (what they evaluated, their front first), architectures in their short form. All are evaluated here.
         extended_from: written by ``nas search --more``: evaluations there were when the last extension began.
     """
 
@@ -144,6 +151,9 @@ class SearchConfig(FileModel):
     budget: Count = 120
     population: Annotated[int, Field(ge=4)] = 24
     mirror: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://\S+$")] | None = Field(default=None, repr=False)
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    retry_seconds: Annotated[float, Field(ge=0)] = 1.0
+    warm_start: tuple[str, ...] = ()
     extended_from: Annotated[int, Field(ge=0)] | None = None
 
 
@@ -194,6 +204,9 @@ class ExperimentConfig(FileModel):
         format: version of this file format.
         name: of the run; its directory is ``runs_dir/name``.
         runs_dir: where run directories are made.
+        ledger: a PostgreSQL database instead of the SQLite file in the run directory, as
+            ``postgresql+psycopg://USER@HOST/DATABASE``. The run's tables are in a schema named after the run. A
+            password is better left to ``PGPASSWORD`` or ``~/.pgpass``: the run's own config.yaml leaves it out.
         seed: of everything random.
     """
 
@@ -210,6 +223,7 @@ class ExperimentConfig(FileModel):
     search: SearchConfig = SearchConfig()
     ray: RayConfig = RayConfig()
     finish: FinishConfig = FinishConfig()
+    ledger: str | None = Field(default=None, repr=False)
     seed: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("space", "data", mode="before")
@@ -231,6 +245,27 @@ class ExperimentConfig(FileModel):
     @classmethod
     def _constraints_parse(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(Constraint.parse(text).text for text in texts)
+
+    @field_validator("ledger", mode="before")
+    @classmethod
+    def _ledger_is_postgresql(cls, url: object) -> object:
+        # The value may hold a password: no message shows it.
+        if url is None:
+            return None
+        if not isinstance(url, str) or not url.startswith("postgresql+psycopg://") or "password=" in url:
+            raise ValueError(
+                "must be postgresql+psycopg://USER@HOST/DATABASE, its password before the @ or in PGPASSWORD; or null "
+                "for a file in the run directory"
+            )
+        return url
+
+    @field_serializer("ledger")
+    def _without_password(self, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        user, at, place = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + place))
 
     @model_validator(mode="after")
     def _devices_exist(self) -> "ExperimentConfig":

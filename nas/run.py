@@ -8,7 +8,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,11 @@ class Run:
                         f"{path} was started with another `{key}` ({_short(was)}; now {_short(now)}): "
                         f"choose another name with name=NEW, or restore `{key}`"
                     )
+            if (earlier.ledger is None) != (config.ledger is None):
+                raise InputError(
+                    f"the ledger of {path} was started {'in' if earlier.ledger is None else 'outside'} the run "
+                    "directory: choose another name with name=NEW, or restore `ledger`"
+                )
         run = cls(path, config)
         run.write_config()
         return run
@@ -127,16 +132,17 @@ class Run:
             yield
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Records in status.json that a stage runs, and how it ended."""
+    def stage(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Records in status.json that a stage runs, and how it ended; gives what takes the text of a good end."""
         self._write_status(name, "running")
+        texts = [""]
         try:
-            yield
+            yield texts.append
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
             self._write_status(name, "interrupted" if interrupted else "failed", str(error))
             raise
-        self._write_status(name, "done")
+        self._write_status(name, "done", texts[-1])
 
     def _write_status(self, stage: str, state: str, text: str = "") -> None:
         stages = self.status().get("stages", {})

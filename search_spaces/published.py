@@ -6,6 +6,7 @@ They check our lowering and cost formulas against the world, and are the hand-de
 from dataclasses import dataclass
 from functools import cache
 
+from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.layer import Activation, LayerSpec
 from search_spaces.lowering import build_layers
@@ -133,6 +134,7 @@ def _efficientnet(name: str, activation: Activation, *, squeeze: bool) -> StageT
     return _table(name, 32, stages, 1280, activation)
 
 
+_OF_THE_DATA = ("image_channels", "classes", "head")
 _TORCHVISION = "torchvision, metadata of the model's weights (num_params, _ops)"
 
 
@@ -161,6 +163,34 @@ def _networks() -> dict[str, PublishedNetwork]:
 def list_published() -> list[str]:
     """Returns the names of the published networks."""
     return sorted(_networks())
+
+
+def published_in(space: SearchSpace) -> list[Architecture]:
+    """Returns the published networks that are points of a space, layer by layer, by name.
+
+    Head, classes and image are the space's own. Where the space lacks a network's resolution, the largest one below it
+    counts, or else the smallest of all.
+    """
+    found = {}
+    for name in list_published():
+        table = published(name).table
+        below = [side for side in space.table.resolution if side <= table.resolution[0]]
+        resolution = max(below) if below else min(space.table.resolution)
+        shared = {"resolution": (resolution,), **{key: getattr(space.table, key) for key in _OF_THE_DATA}}
+        network = SearchSpace(table.model_copy(update=shared))
+        values = {d.name: d.choices[0] for d in network.all_dimensions()}
+        own = {}
+        for dimension in space.dimensions:
+            # A space may give all blocks of a stage one choice, where the network's table has one for each.
+            stage, _, word = dimension.name.rpartition(".")
+            own[dimension.name] = values.get(dimension.name, values.get(f"{stage}.block1.{word}", dimension.choices[0]))
+        try:
+            architecture = space.architecture(own)
+        except InputError:
+            continue
+        if space.layers(architecture) == network.layers(network.smallest()):
+            found[architecture.key] = architecture
+    return list(found.values())
 
 
 def published(name: str) -> PublishedNetwork:

@@ -67,13 +67,14 @@ class SearchSpace:
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """Every choice of the search, in the order of the network."""
-        return tuple(dimension for dimension in self._all_dimensions() if len(dimension.choices) > 1)
+        return tuple(dimension for dimension in self.all_dimensions() if len(dimension.choices) > 1)
 
     @cached_property
     def _by_name(self) -> dict[str, Dimension]:
         return {dimension.name: dimension for dimension in self.dimensions}
 
-    def _all_dimensions(self) -> Iterator[Dimension]:
+    def all_dimensions(self) -> Iterator[Dimension]:
+        """Yields every dimension, those with a single choice included."""
         table = self.table
         yield Dimension("resolution", table.resolution)
         yield Dimension("width", table.width)

@@ -87,18 +87,24 @@ def start(config: Path | ExperimentConfig, overrides: tuple[str, ...] = (), more
         raise InputError(f"more must be at least 1 evaluation, got {more}")
     if "search.budget" in replaced:
         raise InputError("--more and search.budget exclude each other: give one of them")
-    if not run.ledger_path.is_file():
-        raise InputError(f"nothing was searched in {path} yet: search up to the budget first, without --more")
+    if not (path / "config.yaml").is_file():
+        raise _not_searched(path)
     with run.locked():
-        return Run.start(_extended(experiment, Run.open(path), more), path)
+        return Run.start(_extended(experiment, Run(path, experiment), more), path)
+
+
+def _not_searched(path: Path) -> InputError:
+    return InputError(f"nothing was searched in {path} yet: search up to the budget first, without --more")
 
 
 def _extended(experiment: ExperimentConfig, run: Run, more: int) -> ExperimentConfig:
     from nas.search.ledger import Ledger
 
-    with Ledger(run.ledger_path) as ledger:
+    with Ledger.of(run) as ledger:
+        if not ledger.exists():
+            raise _not_searched(run.path)
         done = sum(candidate.state == "done" for candidate in ledger.candidates())
-    earlier = run.config.search
+    earlier = Run.open(run.path).config.search
     unmet = earlier.extended_from is not None and done < earlier.budget
     base = earlier.extended_from if unmet and earlier.extended_from is not None else done
     extension = {"budget": base + more, "extended_from": base}
@@ -277,7 +283,7 @@ def _search(run: Run, loaded: _Loaded, trained: TrainedSupernet, progress: Progr
     entries = [Catalog(run.predictors_dir).entry(device) for device in predictors]
     hashes = {f"predictor of {entry.name}": f"{entry.id} {entry.training_set}" for entry in entries}
     problem = SearchProblem(loaded.space, objectives, constraints, {"supernet": trained.sha256} | hashes)
-    with run.stage("search"), mirrored(run), Ledger(run.ledger_path) as ledger:
+    with run.stage("search") as note, mirrored(run), Ledger.of(run) as ledger:
         outcome = run_search(
             problem,
             evaluator=SupernetEvaluator(
@@ -294,9 +300,13 @@ def _search(run: Run, loaded: _Loaded, trained: TrainedSupernet, progress: Progr
             validation_images=len(loaded.data.validation.labels),
             listener=progress,
         )
+        if outcome.kind == "stopped":
+            raise KeyboardInterrupt(outcome.reason)
+        note(
+            f"{outcome.reason}; {outcome.evaluated} evaluated, {outcome.infeasible} not allowed, {outcome.failed} "
+            f"failed, {outcome.late} late"
+        )
         found = evaluated(ledger)
-    if outcome.kind == "stopped":
-        raise KeyboardInterrupt
     result = Front.of(config.name, objectives, constraints, [(item.architecture, item.values) for item in found])
     _write_front(run, result)
     return asdict(outcome) | {

@@ -13,6 +13,7 @@ import logging
 import math
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,11 +27,14 @@ from nas.evaluators.base import Evaluator
 from nas.evaluators.costs import CostModel
 from nas.progress import ProgressListener, silent
 from nas.search.executors.base import Executor, Failure, Job, Outcome
-from nas.search.ledger import Candidate, Ledger, Proposal
+from nas.search.ledger import Ledger
 from nas.search.problem import SearchProblem
+from nas.search.records import Candidate, Proposal
 from nas.search.samplers import get_sampler
 from nas.search.study import SearchStudy, Told
 from nas.search.tracker import Tracker, known_values
+from nas.search.warm_start import parameters_of, warm_start
+from search_spaces.architecture import Choice
 
 _logger = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ MAX_BARREN_PROPOSALS = 1000
 
 _POLL_SECONDS = 1.0
 
-EndKind = Literal["budget", "space exhausted", "nothing new", "stopped"]
+EndKind = Literal["budget", "time", "space exhausted", "nothing new", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,13 @@ class SearchOutcome:
     """How a search ended.
 
     Attributes:
-        kind: ``budget`` reached, ``space exhausted`` (every architecture is known), ``nothing new`` (the sampler keeps
-            proposing what is known or not allowed) or ``stopped`` from outside.
+        kind: ``budget`` reached, ``time`` over, ``space exhausted`` (every architecture is known), ``nothing new``
+            (the sampler keeps proposing what is known or not allowed) or ``stopped`` from outside.
         reason: in words.
         evaluated: distinct architectures with a result, those of earlier starts included.
         infeasible: distinct architectures that were not evaluated because their costs break a constraint.
         failed: distinct architectures given up.
+        late: outcomes that came after their attempt had ended, or twice; they were counted and changed nothing.
         proposals: questions to the sampler.
     """
 
@@ -68,6 +73,7 @@ class SearchOutcome:
     evaluated: int
     infeasible: int
     failed: int
+    late: int
     proposals: int
 
 
@@ -96,7 +102,7 @@ def run_search(
         costs: finds the others.
         executor: runs the evaluator; started where there is something to evaluate, and closed at the end.
         ledger: of this run; may hold an earlier part of this search.
-        config: sampler and budget.
+        config: sampler, budget, limit of time, pauses before retries, warm start.
         seed: of the sampler.
         validation_images: labelled images behind every accuracy, for its interval.
         listener: hears `SearchProgress` after every result.
@@ -108,7 +114,10 @@ def run_search(
     """
     stop = stop or threading.Event()
     with ledger.coordinated(), executor, _stop_on_signals(stop):
-        ledger.begin(problem.identity(seed), validation_images)
+        identity = problem.identity(seed)
+        if config.warm_start:
+            identity["warm_start"] = ", ".join(config.warm_start)
+        ledger.begin(identity, validation_images, lambda: warm_start(config.warm_start, problem))
         return _Search(problem, evaluator, costs, executor, ledger, config, seed, listener, stop).run()
 
 
@@ -132,7 +141,7 @@ class _Search:
         self._costs = costs
         self._executor = executor
         self._ledger = ledger
-        self._budget = config.budget
+        self._config = config
         self._listener = listener
         self._stop = stop
         self._study = SearchStudy(problem.space, problem.objectives, get_sampler(problem.space, config), seed=seed)
@@ -140,8 +149,12 @@ class _Search:
         self._candidates: dict[str, Candidate] = {}  # by architecture key
         self._questions: dict[str, list[int]] = {}  # proposals that wait for an open candidate
         self._left_open: deque[Candidate] = deque()  # by an earlier start
-        self._running: set[str] = set()
+        self._running: dict[int, str] = {}  # architecture keys, by attempt
+        self._retries: list[tuple[float, Candidate]] = []  # with the time from which on
         self._started = False
+        self._started_s = time.monotonic()
+        self._earlier_s = 0.0
+        self._warm_start: list[Mapping[str, Choice]] = []
         self._proposals = 0
         # Proposals of known architectures since the last new one. They are committed with the next new one: nothing is
         # evaluated for them, and a killed search, asking again, gets the same ones.
@@ -154,10 +167,15 @@ class _Search:
         self._report()
         while True:
             end = self._fill()
-            if not self._running:
-                assert end is not None, "an executor takes at least one job"
+            if end is not None and not self._running:
+                self._ledger.end(*end)
                 return self._outcome(*end)
-            for outcome in self._executor.wait(_POLL_SECONDS):
+            next_retry_s = min((due_s - time.monotonic() for due_s, _ in self._retries), default=_POLL_SECONDS)
+            pause_s = max(0.0, min(next_retry_s, _POLL_SECONDS))
+            if not self._running:
+                self._stop.wait(pause_s)
+                continue
+            for outcome in self._executor.wait(pause_s):
                 self._receive(outcome)
                 self._barren = 0  # what the sampler learns may lead it to something new
 
@@ -166,6 +184,9 @@ class _Search:
         abandoned = self._ledger.abandon_attempts()
         if abandoned:
             _logger.info("%d evaluations had not ended when the search was last stopped; they start again", abandoned)
+        self._earlier_s = sum(life.seen_unix_s - life.started_unix_s for life in self._ledger.lives())
+        self._warm_start = [parameters_of(a, self._problem.space) for a in self._ledger.warm_start()]
+        self._tracker.late = self._ledger.late_outcomes()
         by_number = {}
         for candidate in self._ledger.candidates():
             by_number[candidate.number] = self._candidates[candidate.architecture.key] = candidate
@@ -180,29 +201,62 @@ class _Search:
             if candidate.state == "open":
                 self._questions[candidate.architecture.key].append(proposal.number)
             self._proposals += 1
+        self._ledger.passed("abandon:restored")
 
     def _fill(self) -> tuple[EndKind, str] | None:
         """Gets jobs running up to the executor's capacity; returns why there will be no more, where that is so."""
         while True:
-            if self._stop.is_set():
-                return "stopped", "stopped from outside; the same command goes on from here"
-            if self._tracker.counts["done"] + len(self._running) >= self._budget:
-                return "budget", f"the budget of {self._budget} evaluations is met"
+            end = self._halt()
+            if end is not None:
+                return end
             if len(self._running) >= self._executor.capacity:
                 return None
-            if self._left_open:
-                candidate = self._left_open.popleft()
+            candidate = self._next_open()
+            if candidate is not None:
                 self._submit(candidate, self._ledger.start_attempt(candidate.number))
-            elif len(self._candidates) >= self._problem.space.size:
-                return "space exhausted", f"all {self._problem.space.size} architectures of the space are known"
-            elif self._barren >= MAX_BARREN_PROPOSALS:
-                return "nothing new", self._barren_reason()
-            else:
-                self._propose()
+                self._ledger.passed("attempt:submitted")
+                continue
+            end = self._enough()
+            if end is not None:
+                return None if self._retries else end
+            if self._retries and self._executor.capacity == 1:
+                return None  # one worker evaluates in the order of the proposals, whatever fails
+            self._propose()
+
+    def _halt(self) -> tuple[EndKind, str] | None:
+        """Returns why nothing more is to be started, not even what is open."""
+        if self._stop.is_set():
+            return "stopped", "stopped from outside; the same command goes on from here"
+        limit = self._config.max_minutes
+        if limit is not None and self._earlier_s + time.monotonic() - self._started_s >= limit * 60:
+            return "time", f"the search has taken its {limit:g} minutes; a larger search.max_minutes goes on from here"
+        return None
+
+    def _enough(self) -> tuple[EndKind, str] | None:
+        """Returns why nothing more is to be proposed."""
+        size, budget = self._problem.space.size, self._config.budget
+        if self._tracker.counts["done"] + len(self._running) + len(self._retries) >= budget:
+            return "budget", f"the budget of {budget} evaluations is met"
+        if len(self._candidates) >= size:
+            return "space exhausted", f"all {size} architectures of the space are known"
+        if self._barren >= MAX_BARREN_PROPOSALS:
+            return "nothing new", self._barren_reason()
+        return None
+
+    def _next_open(self) -> Candidate | None:
+        """Returns a candidate to evaluate again: left open by an earlier start, or one whose pause is over."""
+        if self._left_open:
+            return self._left_open.popleft()
+        for entry in self._retries:
+            if entry[0] <= time.monotonic():
+                self._retries.remove(entry)
+                return entry[1]
+        return None
 
     def _propose(self) -> None:
         """Asks the sampler once, and evaluates what it says where that is new."""
-        number, parameters, sampler_state = self._study.ask()
+        first = self._warm_start[self._proposals] if self._proposals < len(self._warm_start) else None
+        number, parameters, sampler_state = self._study.ask(first)
         self._proposals += 1
         architecture = self._problem.space.architecture(parameters)
         known = self._candidates.get(architecture.key)
@@ -221,9 +275,11 @@ class _Search:
         self._candidates[architecture.key] = candidate
         self._questions[architecture.key] = []
         self._answer(number, candidate)
+        self._ledger.passed("propose:told")
         if attempt is not None:
             self._barren = 0
             self._submit(candidate, attempt)
+            self._ledger.passed("propose:submitted")
         else:
             self._barren += 1
             self._tracker.add(candidate)
@@ -252,11 +308,12 @@ class _Search:
         if not self._started:
             self._executor.start(self._evaluator)
             self._started = True
-        self._running.add(candidate.architecture.key)
+        self._running[attempt] = candidate.architecture.key
         self._executor.submit(Job(attempt, candidate.architecture))
 
     def _receive(self, outcome: Outcome) -> None:
-        """Commits how an evaluation ended, then acts on it."""
+        """Commits how an evaluation ended, then acts on it where it was still awaited."""
+        self._running.pop(outcome.job.attempt, None)
         candidate = self._candidates[outcome.job.architecture.key]
         failure = outcome.failure or self._fault(candidate, outcome.metrics or {})
         if failure is not None:
@@ -264,16 +321,33 @@ class _Search:
             return
         assert outcome.metrics is not None
         metrics = {name: float(value) for name, value in outcome.metrics.items()}
-        self._ledger.commit_result(outcome.job.attempt, metrics, outcome.worker)
+        if not self._ledger.commit_result(outcome.job.attempt, metrics, outcome.worker):
+            self._count_late(outcome)
+            return
         self._failed_in_a_row = 0
         self._close(dataclasses.replace(candidate, state="done", metrics=metrics))
+        self._ledger.passed("result:told")
+
+    def _count_late(self, outcome: Outcome) -> None:
+        self._tracker.late += 1
+        _logger.warning(
+            "attempt %d of %s had ended when %s answered; counted as late",
+            outcome.job.attempt,
+            outcome.job.architecture.key,
+            outcome.worker,
+        )
+        self._report(notable=True)
 
     def _receive_failure(self, candidate: Candidate, outcome: Outcome, failure: Failure) -> None:
         earlier = self._ledger.count_endings(candidate.number).get(failure.kind, 0)
         give_up = earlier + 1 >= MAX_ATTEMPTS[failure.kind]
         error = (failure.error_class, failure.text)
-        self._ledger.commit_failure(outcome.job.attempt, failure.kind, error, outcome.worker, give_up=give_up)
+        attempt = outcome.job.attempt
+        if not self._ledger.commit_failure(attempt, failure.kind, error, outcome.worker, give_up=give_up):
+            self._count_late(outcome)
+            return
         key = candidate.architecture.key
+        pause_s = self._config.retry_seconds * 2**earlier
         _logger.warning(
             "evaluation %d of %s %s (%s: %s)%s",
             earlier + 1,
@@ -281,13 +355,14 @@ class _Search:
             failure.kind,
             failure.error_class,
             failure.text,
-            "; given up" if give_up else "; trying again",
+            "; given up" if give_up else f"; again in {pause_s:g} s",
         )
         if not give_up:
-            self._submit(candidate, self._ledger.start_attempt(candidate.number))
+            self._retries.append((time.monotonic() + pause_s, candidate))
             return
         self._failed_in_a_row += 1
         self._close(dataclasses.replace(candidate, state="failed"))
+        self._ledger.passed("failure:told")
         if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
             raise RunError(
                 f"{self._failed_in_a_row} candidates in a row could not be evaluated, the last one {key} with "
@@ -297,7 +372,6 @@ class _Search:
     def _close(self, candidate: Candidate) -> None:
         """Ends an open candidate in memory, after the ledger has it."""
         key = candidate.architecture.key
-        self._running.discard(key)
         self._candidates[key] = candidate
         told = self._told(candidate)
         assert told is not None
@@ -319,7 +393,7 @@ class _Search:
         return None
 
     def _report(self, *, front_changed: bool = False, notable: bool = False) -> None:
-        self._listener(self._tracker.progress(self._budget, front_changed=front_changed, notable=notable))
+        self._listener(self._tracker.progress(self._config.budget, front_changed=front_changed, notable=notable))
 
     def _barren_reason(self) -> str:
         counts, bounds = self._tracker.counts, " and ".join(c.text for c in self._problem.constraints)
@@ -332,7 +406,9 @@ class _Search:
 
     def _outcome(self, kind: EndKind, reason: str) -> SearchOutcome:
         counts = self._tracker.counts
-        return SearchOutcome(kind, reason, counts["done"], counts["infeasible"], counts["failed"], self._proposals)
+        return SearchOutcome(
+            kind, reason, counts["done"], counts["infeasible"], counts["failed"], self._tracker.late, self._proposals
+        )
 
 
 @contextmanager

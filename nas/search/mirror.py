@@ -30,8 +30,9 @@ from sqlalchemy import make_url
 
 from nas.errors import RunError
 from nas.run import Run
-from nas.search.ledger import Attempt, Candidate, Ledger, State
+from nas.search.ledger import Ledger
 from nas.search.problem import SearchProblem
+from nas.search.records import Attempt, Candidate, State
 from nas.search.samplers.base import distributions
 from nas.search.tracker import known_values
 from search_spaces.file_lock import hold
@@ -194,13 +195,13 @@ def main(run_dir: Path) -> None:
     problem = SearchProblem(run.config.space.load(), run.config.parsed_objectives, run.config.parsed_constraints)
     mirror: Mirror | None = None
     pause_s, last_trouble, ended_s = 0.0, "", None
-    with hold(run.path / "mirror.lock", wait=True), Ledger(run.ledger_path) as ledger:
+    with hold(run.path / "mirror.lock", wait=True), Ledger.of(run) as ledger:
         while True:
             if ended_s is None and select.select([sys.stdin], [], [], pause_s)[0]:
                 ended_s = time.monotonic()
             begun_s = time.monotonic()
             try:
-                if run.ledger_path.exists():
+                if ledger.exists():
                     mirror = mirror or Mirror(url, run.config.name, problem)
                     mirror.update(ledger)
                 if ended_s is not None:

@@ -1,39 +1,20 @@
-"""The tables of the ledger, and how its SQLite file is opened.
+"""The tables of the ledger.
 
 ========= =============================================================================================
 run       one row: format version and what makes results comparable (space, objectives, seed, ...)
+life      one row per start of the search: its epoch, its coordinator, when it was last seen, how it ended
 candidate unique per architecture and fidelity: its costs, and its state
 proposal  one row per question to the sampler, in order: what it proposed, and the state it keeps in storage
-attempt   every evaluation started: by whom, when, how it ended
+attempt   every evaluation started: by whom, when, how it ended, and how many outcomes came after that
 result    one row per evaluated candidate (primary key); the first commit wins
 ========= =============================================================================================
 
-Nothing here is known to SQLite only, but `sqlite_engine`. Its write-ahead log with ``synchronous=FULL`` survives a
-power cut after each commit with one fsync, and readers never stop the writer; it needs a local disk, as SQLite does
-not support that log on network file systems.
+Nothing here is known to one database only; those are in `database`.
 """
 
-import json
-from functools import partial
-from pathlib import Path
-from typing import Any
+from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    Engine,
-    Float,
-    ForeignKey,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    create_engine,
-    event,
-)
-from sqlalchemy.engine import URL
+FORMAT = 2
 
 METADATA = MetaData()
 RUN = Table(
@@ -43,7 +24,18 @@ RUN = Table(
     Column("format", Integer, nullable=False),
     Column("identity", JSON, nullable=False),
     Column("validation_images", Integer),
+    Column("warm_start", JSON, nullable=False),
     Column("started_unix_s", Float, nullable=False),
+)
+LIFE = Table(
+    "life",
+    METADATA,
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("coordinator", String(200), nullable=False),
+    Column("started_unix_s", Float, nullable=False),
+    Column("seen_unix_s", Float, nullable=False),
+    Column("ending", String(40)),
+    Column("reason", Text),
 )
 CANDIDATE = Table(
     "candidate",
@@ -69,12 +61,14 @@ ATTEMPT = Table(
     METADATA,
     Column("id", Integer, primary_key=True),
     Column("candidate", Integer, ForeignKey("candidate.number"), nullable=False, index=True),
+    Column("epoch", Integer, ForeignKey("life.epoch"), nullable=False),
     Column("started_unix_s", Float, nullable=False),
     Column("finished_unix_s", Float),
     Column("ending", String(20)),
     Column("error_class", String(200)),
     Column("error_text", Text),
     Column("worker", String(200)),
+    Column("late_outcomes", Integer, nullable=False, default=0),
 )
 RESULT = Table(
     "result",
@@ -83,19 +77,3 @@ RESULT = Table(
     Column("attempt", Integer, ForeignKey("attempt.id"), nullable=False),
     Column("metrics", JSON, nullable=False),
 )
-
-
-def sqlite_engine(path: Path) -> Engine:
-    """Returns the engine of a file, which need not exist yet."""
-    dumps = partial(json.dumps, allow_nan=False)
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)), json_serializer=dumps, connect_args={"timeout": 60}
-    )
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    return engine

@@ -9,7 +9,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from nas.objectives import Objective
-from nas.search.ledger import Proposal
+from nas.search.records import Proposal
 from nas.search.samplers.base import SeededSampler, derived_seed, distributions
 from search_spaces.architecture import Choice
 from search_spaces.space import SearchSpace
@@ -53,8 +53,16 @@ class SearchStudy:
         self._study_id = self._storage.get_study_id_from_name("search")
         self._asked: dict[int, optuna.Trial] = {}
 
-    def ask(self) -> tuple[int, dict[str, Choice], dict[str, dict[str, Any]]]:
-        """Returns the next number, its parameters and the state that the sampler left (see `Proposal`)."""
+    def ask(
+        self, given: Mapping[str, Choice] | None = None
+    ) -> tuple[int, dict[str, Choice], dict[str, dict[str, Any]]]:
+        """Returns the next number, its parameters and the state that the sampler left (see `Proposal`).
+
+        Args:
+            given: the parameters, where the question has an answer already; the sampler only hears of them.
+        """
+        if given is not None:
+            self._study.enqueue_trial(dict(given))
         known = self._storage.get_study_system_attrs(self._study_id)
         # Trials are numbered from 0 without a gap, as every question makes one.
         self._study.sampler = self._sampler(derived_seed(self._seed, len(self._study.get_trials(deepcopy=False))))
@@ -66,6 +74,12 @@ class SearchStudy:
             "study": {name: value for name, value in study_state.items() if known.get(name) != value},
         }
         return trial.number, trial.params, state
+
+    @property
+    def expected_gain(self) -> float | None:
+        """What the sampler expects its last proposal to add to the front; None where it cannot tell."""
+        gain = getattr(self._study.sampler, "expected_gain", None)
+        return None if gain is None else float(gain)
 
     def tell(self, number: int, told: Told) -> None:
         """Answers a question."""

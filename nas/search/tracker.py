@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from nas.objectives import METRICS
 from nas.pareto import non_dominated
 from nas.progress import Progress
-from nas.search.ledger import Candidate
 from nas.search.problem import SearchProblem
+from nas.search.records import Candidate
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class SearchProgress(Progress):
         front_size: networks that no other one beats.
         front_changed: whether the last result is one of them.
         failed: candidates given up.
+        late: outcomes that came too late and were only counted.
     """
 
     best: Mapping[str, float] = field(default_factory=dict)
@@ -27,6 +28,7 @@ class SearchProgress(Progress):
     front_size: int = 0
     front_changed: bool = False
     failed: int = 0
+    late: int = 0
 
 
 class Tracker:
@@ -42,6 +44,7 @@ class Tracker:
         self._best: dict[str, float] = {}
         self._feasible = 0
         self.counts = {"done": 0, "infeasible": 0, "failed": 0}
+        self.late = 0
 
     def add(self, candidate: Candidate) -> bool:
         """Takes a candidate that is no longer open; returns whether it is on the front now."""
@@ -67,6 +70,8 @@ class Tracker:
         parts += [f"{len(self._front)} on the front", f"{share:.0%} feasible"]
         if self.counts["failed"]:
             parts.append(f"{self.counts['failed']} failed")
+        if self.late:
+            parts.append(f"{self.late} late")
         return SearchProgress(
             stage="search",
             done=min(self.counts["done"], total),
@@ -78,6 +83,7 @@ class Tracker:
             front_size=len(self._front),
             front_changed=front_changed,
             failed=self.counts["failed"],
+            late=self.late,
         )
 
 

@@ -96,6 +96,9 @@ class Small:
     kills_for: str = ""
     ray: bool = False
     temporary: Path | None = None
+    retry_seconds: float = 0.0
+    max_minutes: float | None = None
+    warm_start: tuple[str, ...] = ()
     space: str = "tiny"
 
     @property
@@ -131,8 +134,13 @@ class Small:
                 costs=counts(problem.space, (*problem.objectives, *bounded)),
                 executor=executor or (ray_executor() if self.ray else SerialExecutor()),
                 ledger=ledger,
-                config=SearchConfig.model_validate(
-                    {"sampler": self.sampler, "budget": self.budget, "population": self.population}
+                config=SearchConfig(
+                    sampler=self.sampler,
+                    budget=self.budget,
+                    population=self.population,
+                    retry_seconds=self.retry_seconds,
+                    max_minutes=self.max_minutes,
+                    warm_start=self.warm_start,
                 ),
                 seed=self.seed,
                 listener=listener,

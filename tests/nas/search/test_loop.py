@@ -17,7 +17,7 @@ from nas.progress import Progress
 from nas.search import loop
 from nas.search.executors.base import Job, Outcome
 from nas.search.executors.serial import SerialExecutor
-from nas.search.ledger import Candidate
+from nas.search.records import Candidate
 from nas.search.samplers import SeededSampler
 from nas.search.study import SearchStudy, Told
 from nas.search.tracker import SearchProgress

@@ -1,0 +1,190 @@
+"""Where a ledger is kept: a SQLite file in the run directory, or a schema of a PostgreSQL database.
+
+Both let one coordinator write, and any number of readers read beside it. SQLite's write-ahead log with
+``synchronous=FULL`` survives a power cut after each commit with one fsync, and readers never stop the writer; it needs
+a local disk, as SQLite does not support that log on network file systems. PostgreSQL is for searches that may be taken
+over by another machine.
+"""
+
+import hashlib
+import json
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateSchema
+
+from nas.errors import InputError, RunError
+from nas.search.schema import LIFE
+from search_spaces.file_lock import FileHeldError, hold
+
+_dumps = partial(json.dumps, allow_nan=False)
+
+_MAX_IDENTIFIER_BYTES = 63  # of PostgreSQL
+_CONNECT_SECONDS = 15
+# A coordinator whose machine vanished keeps the lock until the server notices: here after at most 30 + 3 x 10 seconds.
+_KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
+
+
+def process_name() -> str:
+    """Returns this process as the ledger names it: host and process number."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Database(ABC):
+    """The home of one ledger.
+
+    Attributes:
+        label: names it in messages; without a password.
+        schema: that the tables are in, None for the only one.
+        engine: connects to it.
+        mend: what to do when it cannot be read.
+    """
+
+    label: str
+    schema: str | None
+    engine: Engine
+    mend: str
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Returns whether there may be tables; makes nothing."""
+
+    @abstractmethod
+    def prepare(self, connection: Connection) -> None:
+        """Makes what the tables need to be in."""
+
+    @abstractmethod
+    @contextmanager
+    def coordinated(self) -> Iterator[None]:
+        """Makes this process the one coordinator; the lock ends with the process, however that ends.
+
+        Raises:
+            RunError: another process is the coordinator, or the database cannot be reached.
+        """
+
+
+class SqliteFile(Database):
+    """A SQLite file, which need not exist yet; the lock is a file beside it."""
+
+    mend = "restore it from a copy"
+    schema = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.label = str(path)
+        self.engine = create_engine(
+            URL.create("sqlite", database=str(path)), json_serializer=_dumps, connect_args={"timeout": 60}
+        )
+
+        @event.listens_for(self.engine, "connect")
+        def _configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+
+    def exists(self) -> bool:
+        """As `Database.exists`."""
+        return self.path.is_file()
+
+    def prepare(self, connection: Connection) -> None:
+        """Nothing is needed."""
+
+    @contextmanager
+    def coordinated(self) -> Iterator[None]:
+        """As `Database.coordinated`."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = hold(self.path.with_suffix(".lock"))
+        except FileHeldError as held:
+            raise _written_by(self.label, f"process {held.holder}") from None
+        with lock:
+            yield
+
+
+class PostgresSchema(Database):
+    """A schema of a PostgreSQL database, so that the runs of a team share one; the lock is an advisory lock.
+
+    Args:
+        url: ``postgresql+psycopg://USER@HOST/DATABASE``; libpq's environment and ``~/.pgpass`` fill in what it lacks.
+        run: name of the run, which names the schema.
+
+    Raises:
+        InputError: the driver is not installed.
+    """
+
+    mend = "check that the server runs and that this user may read it"
+
+    def __init__(self, url: str, run: str) -> None:
+        schema = f"hwnas_{run}"
+        if len(schema.encode()) > _MAX_IDENTIFIER_BYTES:
+            schema = f"{schema[:50]}_{hashlib.sha256(run.encode()).hexdigest()[:12]}"
+        self.schema: str = schema
+        parsed = make_url(url)
+        self.label = f"schema {schema} at {parsed.render_as_string(hide_password=True)}"
+        try:
+            self.engine = create_engine(
+                parsed,
+                json_serializer=_dumps,
+                pool_pre_ping=True,  # the server may have been restarted between two evaluations
+                connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": f"hwnas {process_name()}"},
+                execution_options={"schema_translate_map": {None: self.schema}},
+            )
+        except ModuleNotFoundError as error:
+            raise InputError(f"ledger: PostgreSQL needs {error.name}: pip install 'hwnas[postgres]'") from None
+
+    def exists(self) -> bool:
+        """As `Database.exists`."""
+        return inspect(self.engine).has_table(LIFE.name, schema=self.schema)
+
+    def prepare(self, connection: Connection) -> None:
+        """Makes the schema; asking first, as making one needs a right that its users need not have."""
+        if not inspect(connection).has_schema(self.schema):
+            connection.execute(CreateSchema(self.schema))
+
+    @contextmanager
+    def coordinated(self) -> Iterator[None]:
+        """As `Database.coordinated`; the lock ends with its connection too, so that transactions check their epoch."""
+        try:
+            connection = self._lock()
+        except DBAPIError as error:
+            raise RunError(f"{self.label} cannot be reached ({told(error)}): {self.mend}") from error
+        try:
+            yield
+        finally:
+            with suppress(DBAPIError):  # it may have died, and the lock with it
+                connection.execute(select(func.pg_advisory_unlock_all()))
+            connection.close()
+
+    def _lock(self) -> Connection:
+        """Returns a connection that holds the lock; the pool hands it to nobody else."""
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            for name, value in _KEEPALIVE.items():
+                connection.exec_driver_sql(f"SET {name} = {value}")
+            lock = func.pg_try_advisory_lock(func.hashtextextended(self.schema, 0))
+            if connection.execute(select(lock)).scalar_one():
+                return connection
+            newest = select(LIFE.c.coordinator).order_by(LIFE.c.epoch.desc()).limit(1)
+            holder = connection.execute(newest).scalar() if self.exists() else None
+            raise _written_by(self.label, f"process {holder}" if holder else "another process")
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _written_by(label: str, holder: str) -> RunError:
+    return RunError(f"{label} is written by {holder}: wait until that search ends, or stop it first")
+
+
+def told(error: DBAPIError) -> str:
+    """Returns what a database says, on one line and without the values of the statement."""
+    return " ".join(str(error.orig).split())
