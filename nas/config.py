@@ -18,6 +18,7 @@ from search_spaces.typed_yaml import FileModel, parse, read_yaml
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+TrackerName = Literal["mlflow", "tensorboard"]
 
 
 class SpaceConfig(FileModel):
@@ -207,6 +208,7 @@ class ExperimentConfig(FileModel):
         ledger: a PostgreSQL database instead of the SQLite file in the run directory, as
             ``postgresql+psycopg://USER@HOST/DATABASE``. The run's tables are in a schema named after the run. A
             password is better left to ``PGPASSWORD`` or ``~/.pgpass``: the run's own config.yaml leaves it out.
+        tracking: tools that follow the search, ``mlflow`` and ``tensorboard``; each is an extra of the installation.
         seed: of everything random.
     """
 
@@ -224,6 +226,7 @@ class ExperimentConfig(FileModel):
     ray: RayConfig = RayConfig()
     finish: FinishConfig = FinishConfig()
     ledger: str | None = Field(default=None, repr=False)
+    tracking: tuple[TrackerName, ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("space", "data", mode="before")

@@ -255,10 +255,12 @@ def search(run: Run, progress: ProgressListener = silent) -> dict[str, object]:
     Returns:
         A summary: why the search ended, counts, the size of the front, its hypervolume and knee.
     """
-    with run.locked():
+    from nas.tracking.session import tracked
+
+    with run.locked(), tracked(run, progress) as listener:
         loaded = _Loaded(run.config)
-        trained = _train(run, loaded, progress)
-        return _search(run, loaded, trained, progress)
+        trained = _train(run, loaded, listener)
+        return _search(run, loaded, trained, listener)
 
 
 def _search(run: Run, loaded: _Loaded, trained: TrainedSupernet, progress: ProgressListener) -> dict[str, object]:

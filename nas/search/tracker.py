@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from nas.objectives import METRICS
-from nas.pareto import non_dominated
+from nas.pareto import hypervolume, non_dominated
 from nas.progress import Progress
 from nas.search.problem import SearchProblem
 from nas.search.records import Candidate
@@ -21,6 +22,8 @@ class SearchProgress(Progress):
         front_changed: whether the last result is one of them.
         failed: candidates given up.
         late: outcomes that came too late and were only counted.
+        front: of all objectives as losses, a row for each of those networks.
+        worst: the worst value of each objective so far, as a loss; empty before the first.
     """
 
     best: Mapping[str, float] = field(default_factory=dict)
@@ -29,6 +32,16 @@ class SearchProgress(Progress):
     front_changed: bool = False
     failed: int = 0
     late: int = 0
+    front: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    worst: tuple[float, ...] = ()
+
+    @cached_property
+    def hypervolume(self) -> float:
+        """Exact volume between the front and the worst values so far; that of the last result is front.json's.
+
+        Both ends only grow, hence so does the volume. Computed when it is asked for.
+        """
+        return hypervolume(self.front, self.worst) if self.front else 0.0
 
 
 class Tracker:
@@ -41,6 +54,7 @@ class Tracker:
     def __init__(self, problem: SearchProblem) -> None:
         self._problem = problem
         self._front: list[tuple[float, ...]] = []
+        self._worst: tuple[float, ...] = ()
         self._best: dict[str, float] = {}
         self._feasible = 0
         self.counts = {"done": 0, "infeasible": 0, "failed": 0}
@@ -50,14 +64,18 @@ class Tracker:
         """Takes a candidate that is no longer open; returns whether it is on the front now."""
         self.counts[candidate.state] += 1
         values = known_values(candidate)
-        if candidate.state != "done" or not self._problem.feasible(values):
+        if candidate.state != "done":
+            return False
+        losses = tuple(objective.loss(values[objective.name]) for objective in self._problem.objectives)
+        self._worst = tuple(map(max, losses, self._worst or losses))
+        if not self._problem.feasible(values):
             return False
         self._feasible += 1
         for objective in self._problem.objectives:
             best, value = self._best.get(objective.name), values[objective.name]
             if best is None or objective.loss(value) < objective.loss(best):
                 self._best[objective.name] = value
-        rows = [*self._front, tuple(objective.loss(values[objective.name]) for objective in self._problem.objectives)]
+        rows = [*self._front, losses]
         kept = non_dominated(rows)
         self._front = [row for row, keep in zip(rows, kept, strict=True) if keep]
         return bool(kept[-1])
@@ -84,6 +102,8 @@ class Tracker:
             front_changed=front_changed,
             failed=self.counts["failed"],
             late=self.late,
+            front=tuple(self._front),
+            worst=self._worst,
         )
 
 

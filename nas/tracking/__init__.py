@@ -1,0 +1,1 @@
+"""Experiment trackers that follow a search, each an extra of the installation."""
