@@ -3,9 +3,9 @@
 A config holds choices, not code. Unknown keys are refused and all errors are reported at once (`typed_yaml.parse`).
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 from pydantic import Field, field_serializer, field_validator, model_validator
@@ -138,7 +138,8 @@ class SearchConfig(FileModel):
         budget: distinct architectures to evaluate.
         population: of NSGA-II.
         mirror: an Optuna storage's URL, such as ``sqlite:///runs/digits/optuna.db``, that is kept a copy of the
-            search, so that ``optuna-dashboard`` shows it; null for none.
+            search, so that ``optuna-dashboard`` shows it; null for none. The run's own config.yaml leaves a password
+            out.
         max_minutes: of searching, summed over all starts of the run; of a start that was killed, the time up to its
             last commit counts. Running evaluations are awaited. Null for no limit.
         retry_seconds: a candidate whose evaluation failed waits this long before its next one, then twice as long, and
@@ -156,6 +157,10 @@ class SearchConfig(FileModel):
     retry_seconds: Annotated[float, Field(ge=0)] = 1.0
     warm_start: tuple[str, ...] = ()
     extended_from: Annotated[int, Field(ge=0)] | None = None
+
+    @field_serializer("mirror")
+    def _mirror_saved(self, url: str | None) -> str | None:
+        return _without_password(url)
 
 
 class RayConfig(FileModel):
@@ -263,12 +268,8 @@ class ExperimentConfig(FileModel):
         return url
 
     @field_serializer("ledger")
-    def _without_password(self, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        user, at, place = parts.netloc.rpartition("@")
-        return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + place))
+    def _ledger_saved(self, url: str | None) -> str | None:
+        return _without_password(url)
 
     @model_validator(mode="after")
     def _devices_exist(self) -> "ExperimentConfig":
@@ -295,6 +296,11 @@ class ExperimentConfig(FileModel):
     def to_yaml(self) -> str:
         """Returns the resolved file, defaults included."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _without_password(url: str | None) -> str | None:
+    """Returns ``scheme://USER@HOST/...`` of ``scheme://USER:PASSWORD@HOST/...``."""
+    return url and re.sub(r"(://[^:/]*):[^/]*@", r"\1@", url)
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig:

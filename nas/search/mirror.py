@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -166,14 +167,14 @@ def mirrored(run: Run) -> Iterator[None]:
     if run.config.search.mirror is None:
         yield
         return
-    # It ends when its standard input does, hence also when this process is killed; the URL, which may hold a password,
-    # goes where no list of processes shows it. Standard output is for data.
+    # It ends when its standard input does, hence also when this process is killed; URLs, which may hold passwords, go
+    # where no list of processes shows them. Standard output is for data.
     command = [sys.executable, "-m", "nas.search.mirror", str(run.path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stdin is not None
     try:
         with suppress(BrokenPipeError):  # it has told why it ended
-            process.stdin.write(f"{run.config.search.mirror}\n")
+            process.stdin.write(f"{run.config.search.mirror}\n{run.config.ledger or ''}\n")
             process.stdin.flush()
         yield
     finally:
@@ -185,16 +186,20 @@ def mirrored(run: Run) -> Iterator[None]:
 
 
 def main(run_dir: Path) -> None:
-    """Keeps the mirror of a run up to date until standard input ends, then once more; its first line is the URL."""
+    """Keeps the mirror of a run up to date until standard input ends, then once more.
+
+    The first line there is the mirror's URL, the second that of a ledger that is no file.
+    """
     os.nice(10)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search, which then ends this process
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = sys.stdin.readline().strip()
-    run = Run.open(run_dir)
-    shown = make_url(url).render_as_string(hide_password=True)
+    url, ledger_url = sys.stdin.readline().strip(), sys.stdin.readline().strip()
+    saved = Run.open(run_dir)  # without passwords
+    run = Run(saved.path, saved.config.model_copy(update={"ledger": ledger_url or None}))
     problem = SearchProblem(run.config.space.load(), run.config.parsed_objectives, run.config.parsed_constraints)
     mirror: Mirror | None = None
-    pause_s, last_trouble, ended_s = 0.0, "", None
+    pause_s, ended_s = 0.0, None
+    troubles: Counter[str] = Counter()
     with hold(run.path / "mirror.lock", wait=True), Ledger.of(run) as ledger:
         while True:
             if ended_s is None and select.select([sys.stdin], [], [], pause_s)[0]:
@@ -207,12 +212,14 @@ def main(run_dir: Path) -> None:
                 if ended_s is not None:
                     return
             except Exception as error:
+                mirror = None  # opened anew, as nobody knows what was written
                 trouble = f"{type(error).__name__}: {error}".partition("\n")[0]
-                if trouble != last_trouble:
+                troubles[trouble] += 1
+                if troubles[trouble] == 2:  # once is no trouble: a ledger that is just being made
+                    shown = make_url(url).render_as_string(hide_password=True)
                     sys.stderr.write(f"mirror {shown} is behind ({trouble}); the search goes on without it\n")
-                last_trouble, mirror = trouble, None  # opened anew, as nobody knows what was written
                 if ended_s is not None:
-                    if time.monotonic() - ended_s > PATIENCE_S or isinstance(error, RunError):
+                    if time.monotonic() - ended_s > PATIENCE_S:
                         return
                     time.sleep(LEAST_PAUSE_S)
             pause_s = max(LEAST_PAUSE_S, PAUSE_FACTOR * (time.monotonic() - begun_s))

@@ -92,3 +92,19 @@ def test_a_yaml_tag_that_would_build_an_object_is_refused(tmp_path):
 def test_the_quickstart_is_the_digits_experiment():
     embedded = load_config(ROOT / "nas" / "quickstart.yaml")
     assert embedded.model_copy(update={"name": "digits"}) == load_config(DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("given", "saved"),
+    [
+        ("sqlite:///runs/x/optuna.db", "sqlite:///runs/x/optuna.db"),
+        ("sqlite:////srv/optuna.db", "sqlite:////srv/optuna.db"),
+        ("mysql+pymysql://me:p@ss:word@host:3306/optuna", "mysql+pymysql://me@host:3306/optuna"),
+        ("postgresql+psycopg://me@host/optuna?a=b:c@d", "postgresql+psycopg://me@host/optuna?a=b:c@d"),
+    ],
+)
+def test_a_mirror_is_saved_without_its_password(given, saved):
+    config = load_config(DIGITS, (f"search.mirror={given}",))
+    assert config.search.mirror == given
+    assert yaml.safe_load(config.to_yaml())["search"]["mirror"] == saved
+    assert "p@ss" not in repr(config)
