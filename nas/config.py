@@ -300,7 +300,7 @@ class ExperimentConfig(FileModel):
 
 def _without_password(url: str | None) -> str | None:
     """Returns ``scheme://USER@HOST/...`` of ``scheme://USER:PASSWORD@HOST/...``."""
-    return url and re.sub(r"(://[^:/]*):[^/]*@", r"\1@", url)
+    return url and re.sub(r"(://[^:/@]*):.*@", r"\1@", url)  # a password may hold any character
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig:

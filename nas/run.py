@@ -9,7 +9,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -140,7 +140,8 @@ class Run:
             yield texts.append
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-            self._write_status(name, "interrupted" if interrupted else "failed", str(error))
+            with suppress(OSError):  # the disk may be full, and that is what the error is about
+                self._write_status(name, "interrupted" if interrupted else "failed", str(error))
             raise
         self._write_status(name, "done", texts[-1])
 

@@ -63,11 +63,31 @@ def test_all_errors_of_a_file_come_at_once_each_with_its_path():
         ("seed.deep=3", "is not a group of keys"),
         ("name=../escape", "pattern"),
         ("seed=[", "not valid YAML"),
+        ("ledger=mysql://u@h/d", "must be postgresql\\+psycopg://USER@HOST/DATABASE"),
     ],
 )
 def test_a_wrong_override_names_the_rule(override, message):
     with pytest.raises(InputError, match=message):
         load_config(DIGITS, (override,))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://me:geheim@db/nas", "mysql://me:geheim@db/nas", "postgresql+psycopg://me@db/nas?password=geheim"],
+)
+def test_a_refused_ledger_does_not_show_its_password(url):
+    with pytest.raises(InputError, match="ledger: must be ") as refused:
+        load_config(DIGITS, (f"ledger={url}",))
+    assert "geheim" not in str(refused.value)
+
+
+def test_a_resolved_config_leaves_the_password_of_the_ledger_out():
+    config = load_config(DIGITS, ("ledger=postgresql+psycopg://me:geheim@db:5432/nas?sslmode=require",))
+    assert "geheim" in (config.ledger or "")
+    assert "geheim" not in repr(config)
+    assert "ledger: postgresql+psycopg://me@db:5432/nas?sslmode=require\n" in config.to_yaml()
+    local = load_config(DIGITS, ("ledger=postgresql+psycopg:///nas",))
+    assert "ledger: postgresql+psycopg:///nas\n" in local.to_yaml()
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):

@@ -102,15 +102,34 @@ def test_a_run_that_is_held_is_not_changed(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_search_is_extended_for_real(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def test_a_finished_search_is_extended_for_real(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
     overrides = (f"runs_dir={tmp_path}", "accuracy.epochs=1", "data.max_images=200", "objectives=[accuracy,macs]")
-    run = api.start(DIGITS, (*overrides, "search.budget=4", "search.population=4", "ray.executor=serial"))
+    overrides += ("search.budget=4", "search.population=4", "ray.executor=serial")
+    if kind == "postgresql":
+        # This server takes any password.
+        url = request.getfixturevalue("postgres_url").replace("hwnas@", "hwnas:geheim@")
+        overrides += (f"name={tmp_path.name}", f"ledger={url}")
+    run = api.start(DIGITS, overrides)
     assert api.search(run)["evaluated"] == 4
-    with Ledger(run.ledger_path) as ledger:
+    with Ledger.of(run) as ledger:
         before = ledger.candidates()
     found = api.search(api.start(run.path, more=3))
     assert (found["kind"], found["evaluated"]) == ("budget", 7)
-    with Ledger(run.ledger_path) as ledger:
+    with Ledger.of(run) as ledger:
         assert ledger.candidates()[: len(before)] == before
     assert len(api.front(run.path).points) == 7
     assert load_config(run.path).search.extended_from == 4
+    assert run.ledger_path.exists() == (kind == "sqlite")
+    status = Run.open(run.path).status()["stages"]
+    assert isinstance(status, dict)
+    assert (
+        status["search"]["text"] == "the budget of 7 evaluations is met; 7 evaluated, 0 not allowed, 0 failed, 0 late"
+    )
+    files = [path for path in run.path.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"geheim" in path.read_bytes()]
+    if kind == "postgresql":
+        with pytest.raises(
+            InputError, match=r"ledger of .* was started outside the run directory: choose another name"
+        ):
+            api.start(run.path, ("ledger=null",))

@@ -1,10 +1,12 @@
 """A small real search for the tests: the tiny space, exact costs, an evaluator that writes down what it evaluates."""
 
 import contextlib
+import hashlib
 import logging
 import math
 import multiprocessing
 import os
+import resource
 import signal
 import tempfile
 import time
@@ -14,19 +16,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.config import RayConfig, SearchConfig
+from nas.errors import RunError
 from nas.evaluators.base import Evaluator
 from nas.evaluators.costs import AnalyticAndPredictedCosts
+from nas.front import Front
 from nas.objectives import Constraint, Objective
 from nas.progress import ProgressListener, silent
-from nas.search.executors.base import Executor
+from nas.search.database import PostgresSchema
+from nas.search.executors.base import Executor, Outcome
 from nas.search.executors.serial import SerialExecutor
 from nas.search.ledger import Ledger
 from nas.search.loop import SearchOutcome, run_search
 from nas.search.problem import SearchProblem
+from nas.search.results import evaluated
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace, load_space
 
 LOG = "evaluations.log"
+ERROR = "error.txt"
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,9 @@ class Small:
     retry_seconds: float = 0.0
     max_minutes: float | None = None
     warm_start: tuple[str, ...] = ()
+    answers: int = 1
+    log_folder: Path | None = None
+    url: str | None = None
     space: str = "tiny"
 
     @property
@@ -111,10 +121,14 @@ class Small:
 
     @property
     def evaluator(self) -> LoggingEvaluator:
-        return LoggingEvaluator(self.folder, self.seconds, self.fails_for, self.kills_for)
+        return LoggingEvaluator(self.log_folder or self.folder, self.seconds, self.fails_for, self.kills_for)
 
     def ledger(self, fault: Callable[[str], None] | None = None) -> Ledger:
-        return Ledger(self.folder / "ledger.db", **({"fault": fault} if fault else {}))
+        place = self.folder / "ledger.db" if self.url is None else PostgresSchema(self.url, self.folder.name)
+        return Ledger(place, **({"fault": fault} if fault else {}))
+
+    def executor(self) -> Executor:
+        return ray_executor() if self.ray else SerialExecutor() if self.answers == 1 else Repeating(self.answers)
 
     def run(
         self,
@@ -132,7 +146,7 @@ class Small:
                 problem,
                 evaluator=evaluator or self.evaluator,
                 costs=counts(problem.space, (*problem.objectives, *bounded)),
-                executor=executor or (ray_executor() if self.ray else SerialExecutor()),
+                executor=executor or self.executor(),
                 ledger=ledger,
                 config=SearchConfig(
                     sampler=self.sampler,
@@ -152,8 +166,27 @@ class Small:
         with self.ledger() as ledger:
             return [(candidate.architecture.key, candidate.state) for candidate in ledger.candidates()]
 
+    def front(self) -> str:
+        """SHA-256 of the front as the product writes it."""
+        problem = self.problem
+        with self.ledger() as ledger:
+            found = [(item.architecture, item.values) for item in evaluated(ledger)]
+        Front.of("small", problem.objectives, problem.constraints, found).save(self.folder / "front.json")
+        return hashlib.sha256((self.folder / "front.json").read_bytes()).hexdigest()
+
     def with_budget(self, budget: int) -> "Small":
         return replace(self, budget=budget)
+
+
+class Repeating(SerialExecutor):
+    """Returns every outcome several times, as a network that repeats messages would."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._times = times
+
+    def wait(self, timeout_s: float) -> list[Outcome]:
+        return super().wait(timeout_s) * self._times
 
 
 def counts(space: SearchSpace, objectives: tuple[Objective, ...]) -> AnalyticAndPredictedCosts:
@@ -179,8 +212,12 @@ def child(target: Callable[..., None], *arguments: object) -> multiprocessing.pr
     return process
 
 
-def search_in_child(small: Small, die_at: int | None = None) -> None:
-    """Runs the search; with ``die_at``, SIGKILLs itself at that passage of a fault point, counted from 0."""
+def search_in_child(small: Small, die_at: int | None = None, file_bytes: int | None = None) -> None:
+    """Runs the search; exit status 1 and a file with the sentence where it cannot go on.
+
+    With ``die_at``, it SIGKILLs itself at that passage of a fault point, counted from 0; with ``file_bytes``, no file
+    may become longer.
+    """
     logging.disable(logging.WARNING)
     tempfile.tempdir = None if small.temporary is None else str(small.temporary)
     passed = 0
@@ -191,7 +228,14 @@ def search_in_child(small: Small, die_at: int | None = None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         passed += 1
 
-    small.run(fault=fault)
+    if file_bytes is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails instead
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    try:
+        small.run(fault=fault)
+    except RunError as error:
+        small.evaluator.folder.joinpath(ERROR).write_text(str(error))
+        raise SystemExit(1) from None
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -36,19 +36,21 @@ def assert_nothing_lost_or_doubled(small: Small, kills: int, workers: int) -> No
 @pytest.mark.slow
 def test_a_kill_at_any_fault_point_changes_nothing(tmp_path: Path) -> None:
     # One candidate of this search fails three times and is given up, and one breaks a constraint, so that every
-    # transaction happens.
-    settings = {"sampler": "nsga2", "population": 4, "budget": 5, "seed": 6, "fails_for": "c"}
+    # transaction happens; and every outcome comes twice.
+    settings = {"sampler": "nsga2", "population": 4, "budget": 5, "seed": 6, "fails_for": "c", "answers": 2}
     settings["constraints"] = ("parameters <= 30000",)
     whole = Small(tmp_path / "whole", **settings)
     whole.folder.mkdir()
     passed: list[str] = []
     whole.run(fault=passed.append)
-    expected = whole.candidates()
+    expected, front = whole.candidates(), whole.front()
     assert {state for _, state in expected} == {"done", "failed", "infeasible"}
     assert set(passed) == set(FAULT_POINTS)
     assert len(FAULT_POINTS) >= 40
 
-    for position, point in enumerate(passed):
+    last = {point: position for position, point in enumerate(passed)}
+    for position in sorted({passed.index(point) for point in FAULT_POINTS} | set(last.values())):
+        point = passed[position]
         small = Small(tmp_path / str(position), **settings)
         small.folder.mkdir()
         process = child(search_in_child, small, position)
@@ -56,6 +58,9 @@ def test_a_kill_at_any_fault_point_changes_nothing(tmp_path: Path) -> None:
         assert process.exitcode == -signal.SIGKILL, point
         small.run()
         assert small.candidates() == expected, f"after a kill at {point}, passage {position}"
+        assert small.front() == front, point
+        with small.ledger() as ledger:
+            assert all(attempt.ending is not None for attempt in ledger.attempts()), "none is left running"
         before = evaluations(whole.folder)
         # A result is evaluated again only where the kill came between the evaluation's end and its commit.
         repeated = evaluations(small.folder) - before
@@ -64,26 +69,46 @@ def test_a_kill_at_any_fault_point_changes_nothing(tmp_path: Path) -> None:
         assert not before - evaluations(small.folder)
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", "random", "tpe"])
 def test_a_search_killed_at_random_finds_the_same_candidates_as_one_that_was_not(tmp_path: Path, sampler: str) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
-    whole = Small(tmp_path / "whole", sampler=sampler, budget=24)
+    whole = Small(tmp_path / "whole", sampler=sampler, budget=30)
     whole.run()
-    killed = Small(tmp_path / "killed", sampler=sampler, budget=24, seconds=0.02)
+    killed = Small(tmp_path / "killed", sampler=sampler, budget=30, seconds=0.02)
     chance = random.Random(sampler)
     kills = 0
-    for target in (3, 9, 16, 21):
+    for target in (3, 10, 18, 25):
         process = child(search_in_child, killed)
         wait_until(lambda target=target: evaluations(killed.folder).total() >= target)
         time.sleep(chance.uniform(0, 0.06))
         process.kill()
         process.join()
         kills += process.exitcode == -signal.SIGKILL
-    assert kills >= 3
+    assert kills == 4
     killed.run()
-    assert killed.candidates() == whole.candidates()
+    assert (killed.candidates(), killed.front()) == (whole.candidates(), whole.front())
     assert_nothing_lost_or_doubled(killed, kills, workers=1)
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "random"])
+def test_one_seed_and_one_worker_give_one_list_of_candidates_and_one_front_also_with_a_kill_in_between(
+    tmp_path: Path, sampler: str
+) -> None:
+    one, other, killed = (Small(tmp_path / name, sampler=sampler, budget=20) for name in ("one", "other", "killed"))
+    for small in (one, other, killed):
+        small.folder.mkdir()
+    process = child(search_in_child, killed, 90)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert 3 < len(killed.candidates()) < 20
+    for small in (one, other, killed):
+        small.run()
+    assert one.candidates() == other.candidates() == killed.candidates()
+    assert one.front() == other.front() == killed.front()
+    another = Small(tmp_path, sampler=sampler, budget=20, seed=1)
+    another.run()
+    assert another.front() != one.front()
 
 
 @pytest.mark.slow
