@@ -11,14 +11,11 @@ trials that break a constraint by their violation alone, after all that break no
 import dataclasses
 import logging
 import math
-import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Literal
 
 from nas.config import SearchConfig
@@ -27,6 +24,7 @@ from nas.evaluators.base import Evaluator
 from nas.evaluators.costs import CostModel
 from nas.progress import ProgressListener, silent
 from nas.search.executors.base import Executor, Failure, Job, Outcome
+from nas.search.interrupts import stop_on_signals
 from nas.search.ledger import Ledger
 from nas.search.problem import SearchProblem
 from nas.search.records import Candidate, Proposal
@@ -113,7 +111,7 @@ def run_search(
         RunError: another process runs this search; too many evaluations fail; no worker can be had.
     """
     stop = stop or threading.Event()
-    with ledger.coordinated(), executor, _stop_on_signals(stop):
+    with ledger.coordinated(), executor, stop_on_signals(stop):
         identity = problem.identity(seed)
         if config.warm_start:
             identity["warm_start"] = ", ".join(config.warm_start)
@@ -184,7 +182,7 @@ class _Search:
         abandoned = self._ledger.abandon_attempts()
         if abandoned:
             _logger.info("%d evaluations had not ended when the search was last stopped; they start again", abandoned)
-        self._earlier_s = sum(life.seen_unix_s - life.started_unix_s for life in self._ledger.lives())
+        self._earlier_s = sum(life.seen_unix_s - life.started_unix_s for life in self._ledger.lives()[:-1])
         self._warm_start = [parameters_of(a, self._problem.space) for a in self._ledger.warm_start()]
         self._tracker.late = self._ledger.late_outcomes()
         by_number = {}
@@ -409,24 +407,3 @@ class _Search:
         return SearchOutcome(
             kind, reason, counts["done"], counts["infeasible"], counts["failed"], self._tracker.late, self._proposals
         )
-
-
-@contextmanager
-def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Sets the event on the first SIGINT or SIGTERM and raises KeyboardInterrupt on the second."""
-
-    def handle(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        _logger.warning("%s: ending after the running evaluations; again to end now", signal.Signals(number).name)
-
-    earlier: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
-    with suppress(ValueError):  # outside the main thread nobody may set handlers, and the caller has `stop`
-        for number in (signal.SIGINT, signal.SIGTERM):
-            earlier[number] = signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for restored, handler in earlier.items():
-            signal.signal(restored, handler)
