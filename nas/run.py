@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -21,7 +22,9 @@ from search_spaces.checksum import BLANK, read_json, with_checksum, write_json
 from search_spaces.file_lock import FileHeldError, hold
 
 # What candidates, accuracies and costs depend on: a run is resumed only where these have not changed.
-_FIXED = ("space", "data", "accuracy", "devices", "latency", "objectives", "constraints", "seed")
+_FIXED = (
+    "space", "data", "accuracy", "devices", "latency", "objectives", "constraints", "search.warm_start", "seed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Run:
         if (path / "config.yaml").exists():
             earlier = cls.open(path).config
             for key in _FIXED:
-                was, now = getattr(earlier, key), getattr(config, key)
+                was, now = attrgetter(key)(earlier), attrgetter(key)(config)
                 if was != now:
                     raise InputError(
                         f"{path} was started with another `{key}` ({_short(was)}; now {_short(now)}): "
