@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nas.errors import RunError
 from nas.search.executors.ray_session import make_temp_dir
 from nas.search.ledger import FAULT_POINTS
 from tests.nas.search.small import Small, child, evaluations, search_in_child, wait_until
@@ -67,6 +68,39 @@ def test_a_kill_at_any_fault_point_changes_nothing(tmp_path: Path) -> None:
         uncommitted = point.startswith(("result:", "failure:")) and not point.endswith(("committed", "told"))
         assert repeated.total() <= uncommitted, point
         assert not before - evaluations(small.folder)
+
+
+KILLED_ON_A_SERVER = tuple(point for point in FAULT_POINTS if point.startswith(("begin:", "propose:", "result:")))
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+def test_a_kill_at_any_fault_point_changes_nothing_on_a_server_either(tmp_path: Path, postgres_url: str) -> None:
+    whole = Small(tmp_path / "whole", budget=3)
+    whole.folder.mkdir()
+    passed: list[str] = []
+    whole.run(fault=passed.append)
+    for number, point in enumerate(KILLED_ON_A_SERVER):
+        small = Small(tmp_path / f"{tmp_path.name}-{number}", url=postgres_url, budget=3)
+        small.folder.mkdir()
+        process = child(search_in_child, small, passed.index(point))
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL, point
+        wait_until(lambda small=small: ran(small))
+        assert (small.candidates(), small.front()) == (whole.candidates(), whole.front()), point
+        with small.ledger() as ledger:
+            assert all(attempt.ending is not None for attempt in ledger.attempts()), "none is left running"
+
+
+def ran(small: Small) -> bool:
+    """Runs the search as soon as the server has seen that the killed one is gone."""
+    try:
+        small.run()
+    except RunError as error:
+        if "is written by" in str(error):
+            return False
+        raise
+    return True
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "random", "tpe"])
