@@ -2,8 +2,9 @@
 
 ::
 
-    runs/<name>/  config.yaml  status.json  run.lock  ledger.db  supernet/  measurements/<device>.parquet
-                  predictors/<device>/v1/  front.json  front.html  front.png  picks.json  finish/<architecture key>/
+    runs/<name>/  config.yaml  status.json  run.lock  ledger.db  supernet/ or networks/<architecture key>/
+                  measurements/<device>.parquet  predictors/<device>/v1/  front.json  front.html  front.png  picks.json
+                  finish/<architecture key>/
 """
 
 import os
@@ -94,6 +95,11 @@ class Run:
     def supernet_dir(self) -> Path:
         """Supernet weights and training checkpoints."""
         return self.path / "supernet"
+
+    @property
+    def networks_dir(self) -> Path:
+        """Weights and checkpoints of candidates that are trained by themselves, one folder per architecture key."""
+        return self.path / "networks"
 
     @property
     def front_path(self) -> Path:

@@ -69,13 +69,13 @@ def parse(model: type[Model], data: object, source: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError("\n".join(f"{source}: {line}" for line in _lines(error))) from None
+        raise InputError("\n".join(f"{source}: {line}" for line in _lines(error, data))) from None
 
 
-def _lines(error: ValidationError) -> list[str]:
+def _lines(error: ValidationError, data: object) -> list[str]:
     lines = []
     for item in error.errors(include_url=False):
-        path = ".".join(str(part) for part in item["loc"]) or "top level"
+        path = ".".join(_in_file(item["loc"], data, keep_last=item["type"] == "missing")) or "top level"
         if item["type"] == "extra_forbidden":
             lines.append(f"{path}: unknown key; remove it or mend its spelling")
         elif item["type"] == "missing":
@@ -89,3 +89,17 @@ def _lines(error: ValidationError) -> list[str]:
             )
             lines.append(f"{path}: {message[0].lower() + message[1:]}{shown}")
     return list(dict.fromkeys(lines))
+
+
+def _in_file(location: tuple[int | str, ...], data: object, *, keep_last: bool) -> list[str]:
+    """Returns a location without the names that pydantic adds where a key may hold one of several models."""
+    parts = []
+    for place, part in enumerate(location):
+        if isinstance(data, dict) and part not in data and not (keep_last and place == len(location) - 1):
+            continue
+        parts.append(str(part))
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
+            data = data[part]
+    return parts

@@ -6,9 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.api.evaluation import evaluator_of, executor_of, training_device, weights_of
 from nas.api.latency import distinct_networks, fit_measured, profile_of
 from nas.api.results import front, pick, read_picks
-from nas.config import ExperimentConfig, RayConfig, load_config
+from nas.config import ExperimentConfig, SupernetConfig, load_config
 from nas.errors import InputError
 from nas.front import Front, FrontPoint
 from nas.progress import Progress, ProgressListener, silent
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from latency_predictors.measurement import Measurement
     from nas.data import ImageData
     from nas.finish import Bundle
-    from nas.search.executors.base import Executor
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,16 @@ class TrainedSupernet:
 
 
 def train(run: Run, progress: ProgressListener = silent) -> TrainedSupernet:
-    """Trains the run's supernet, or finds it trained."""
+    """Trains the run's supernet, or finds it trained.
+
+    Raises:
+        InputError: the run has no supernet.
+    """
+    if not isinstance(run.config.accuracy, SupernetConfig):
+        raise InputError(
+            f"{run.path} trains every candidate by itself (accuracy.method: {run.config.accuracy.method}), there is no "
+            "supernet to train: start its search"
+        )
     with run.locked():
         return _train(run, _Loaded(run.config), progress)
 
@@ -176,16 +185,17 @@ def _train(run: Run, loaded: _Loaded, progress: ProgressListener) -> TrainedSupe
     from nas.finish.bundle import stored
     from nas.training.supernet import SUPERNET_FILE, train_supernet
 
-    path = run.supernet_dir / SUPERNET_FILE
+    path, config = run.supernet_dir / SUPERNET_FILE, run.config.accuracy
+    assert isinstance(config, SupernetConfig)
     if not path.exists():
         with run.stage("train"):
             train_supernet(
                 loaded.space,
                 loaded.data.without_test(),
-                run.config.accuracy,
+                config,
                 run.supernet_dir,
                 seed=run.config.seed,
-                device=training_device(run.config.accuracy.threads),
+                device=training_device(config.threads),
                 flip=run.config.data.flip,
                 progress=_training_progress(progress),
             )
@@ -198,14 +208,6 @@ def _training_progress(progress: ProgressListener) -> Callable[[int, int, dict[s
         progress(Progress("train", step, total, text))
 
     return told
-
-
-def training_device(threads: int) -> str:
-    """Returns ``cuda`` where there is a GPU, else ``cpu``; pins torch's CPU threads."""
-    import torch
-
-    torch.set_num_threads(threads)
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _predictors(run: Run, loaded: _Loaded, progress: ProgressListener) -> "dict[str, LatencyPredictor]":
@@ -259,14 +261,15 @@ def search(run: Run, progress: ProgressListener = silent) -> dict[str, object]:
 
     with run.locked(), tracked(run, progress) as listener:
         loaded = _Loaded(run.config)
-        trained = _train(run, loaded, listener)
+        trained = _train(run, loaded, listener) if isinstance(run.config.accuracy, SupernetConfig) else None
         return _search(run, loaded, trained, listener)
 
 
-def _search(run: Run, loaded: _Loaded, trained: TrainedSupernet, progress: ProgressListener) -> dict[str, object]:
+def _search(
+    run: Run, loaded: _Loaded, trained: TrainedSupernet | None, progress: ProgressListener
+) -> dict[str, object]:
     from latency_predictors.catalog import Catalog
     from nas.evaluators.costs import AnalyticAndPredictedCosts
-    from nas.evaluators.supernet import SupernetEvaluator
     from nas.search.ledger import Ledger
     from nas.search.loop import run_search
     from nas.search.mirror import mirrored
@@ -284,18 +287,17 @@ def _search(run: Run, loaded: _Loaded, trained: TrainedSupernet, progress: Progr
     )
     entries = [Catalog(run.predictors_dir).entry(device) for device in predictors]
     hashes = {f"predictor of {entry.name}": f"{entry.id} {entry.training_set}" for entry in entries}
-    problem = SearchProblem(loaded.space, objectives, constraints, {"supernet": trained.sha256} | hashes)
+    if trained:
+        hashes["supernet"] = trained.sha256
+    else:
+        hashes |= {"accuracy": config.accuracy.model_dump_json(), "training images": loaded.data.hashes["train"]}
+    problem = SearchProblem(loaded.space, objectives, constraints, hashes)
     with run.stage("search") as note, mirrored(run), Ledger.of(run) as ledger:
         outcome = run_search(
             problem,
-            evaluator=SupernetEvaluator(
-                trained.path.resolve(),  # workers of Ray have another working directory
-                config.data,
-                config.accuracy.calibration_images,
-                threads=max(1, int(config.ray.cpus_per_worker)),
-            ),
+            evaluator=evaluator_of(run, loaded.space, loaded.data),
             costs=costs,
-            executor=_executor(config.ray),
+            executor=executor_of(config),
             ledger=ledger,
             config=config.search,
             seed=config.seed,
@@ -316,16 +318,6 @@ def _search(run: Run, loaded: _Loaded, trained: TrainedSupernet, progress: Progr
         "hypervolume": result.hypervolume,
         "knee": result.knee or "",
     }
-
-
-def _executor(config: RayConfig) -> "Executor":
-    if config.executor == "serial":
-        from nas.search.executors.serial import SerialExecutor
-
-        return SerialExecutor()
-    from nas.search.executors.ray_actors import RayExecutor
-
-    return RayExecutor(config)
 
 
 def _write_front(run: Run, result: Front) -> None:
@@ -351,16 +343,15 @@ def finish(run_dir: Path, keys: Sequence[str] = (), progress: ProgressListener =
     """
     from nas.data import load_data
     from nas.finish import Finishing, Pick
-    from nas.training.supernet import SUPERNET_FILE
 
     run = Run.open(run_dir)
     with run.locked():
         found = front(run_dir)
         points = [found.point(key) for key in dict.fromkeys(keys)] if keys else _picks(run, found)
-        config = run.config
+        config, data = run.config, load_data(run.config.data)
         finishing = Finishing(
-            supernet=run.supernet_dir / SUPERNET_FILE,
-            data=load_data(config.data),
+            weights=weights_of(run, data),
+            data=data,
             config=config.finish,
             devices=config.devices,
             constraints=config.parsed_constraints,
@@ -368,7 +359,6 @@ def finish(run_dir: Path, keys: Sequence[str] = (), progress: ProgressListener =
             seed=config.seed,
             preset=config.latency.preset,
             flip=config.data.flip,
-            device=training_device(config.accuracy.threads),
         )
         with run.stage("finish"):
             bundles = finishing.finish([Pick(point.architecture, point.values) for point in points], progress)

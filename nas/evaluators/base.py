@@ -1,15 +1,28 @@
 """The contract of an evaluator: the expensive metrics of an architecture, found by running something."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 
 from search_spaces.architecture import Architecture
+
+EPOCHS, FULL_EPOCHS = "epochs", "full_epochs"
+"""Metrics of evaluators that train: the epochs behind the others, and those of a training to the end."""
+
+
+def fully_trained(metrics: Mapping[str, float]) -> bool:
+    """Returns whether metrics come from a training to the end, or from no training at all.
+
+    Those of an early-stopped training must not be compared with others: they would be better after more epochs.
+    """
+    return metrics.get(EPOCHS, 0.0) >= metrics.get(FULL_EPOCHS, 0.0)
 
 
 class Evaluator(ABC):
     """Finds the expensive metrics of architectures.
 
-    An instance holds paths and settings only: executors send it to worker processes (cloudpickle, over the wire and
-    never to disk), and whatever is large is loaded there by `setup`.
+    An instance holds settings and NumPy arrays, and needs no file of the process that made it: Ray brings it once to
+    each machine (through the object store, never to disk), where its workers share the arrays' memory and must not
+    write to it. Torch modules and whatever lives on a GPU are made by `setup`.
     """
 
     @abstractmethod
@@ -31,3 +44,11 @@ class Evaluator(ABC):
             Exception: whatever goes wrong is a failed attempt, and so is a value that is not finite; the loop records
                 its class and text and tries again a limited number of times.
         """
+
+    def by_epoch(self, architecture: Architecture) -> Iterator[dict[str, float]]:
+        """Yields metrics that get better, at least once; the last ones are those of `evaluate`.
+
+        Evaluators that train yield after every epoch, with `EPOCHS` and `FULL_EPOCHS`, so that an executor may stop
+        what falls behind.
+        """
+        yield self.evaluate(architecture)

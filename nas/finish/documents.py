@@ -69,7 +69,7 @@ def write_documents(
         training=dict(training),
         data=data_card(data),
         splits={
-            "train": "supernet, distillation, batch-norm statistics, INT8 ranges",
+            "train": "weights, batch-norm statistics, INT8 ranges",
             "validation": "selection",
             "test": "read by finishing only, for the figures of this report",
         },

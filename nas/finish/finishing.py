@@ -1,7 +1,7 @@
-"""The finishing stage: distil, quantize, export, verify, measure, document, for all picks together.
+"""The finishing stage: train, quantize, export, verify, measure, document, for all picks together.
 
 The picks share one TensorFlow process and, on each device, process launches. A bundle's report is written last, so a
-killed stage leaves bundles that are whole and folders without a report, which are done again; their distillation goes
+killed stage leaves bundles that are whole and folders without a report, which are done again; their training goes
 on from its checkpoints and their measurements from the store.
 """
 
@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from latency_predictors.graphs.model_file import build_models
@@ -25,20 +24,17 @@ from latency_predictors.store import MeasurementSet
 from nas.config import DeviceConfig, FinishConfig
 from nas.data import ImageData, inputs
 from nas.errors import RunError
-from nas.finish.bundle import CARD, REPORT, WEIGHTS, Bundle, read_bundle, stored
+from nas.finish.bundle import CARD, REPORT, WEIGHTS, Bundle, read_bundle
 from nas.finish.documents import write_documents
 from nas.finish.export import FILE_KINDS, export_jobs
 from nas.finish.remeasure import FinishedFile, measure_latencies
-from nas.finish.report import Setting
 from nas.finish.verify import Prepare, refusal, top1_accuracy, torch_logits, verify_file
+from nas.finish.weights import WeightSource
 from nas.finish.work import Pick, Refusal, Work
 from nas.objectives import Constraint
 from nas.progress import Progress, ProgressListener, silent
-from nas.training.distill import METHOD, distill
-from nas.training.supernet import calibrated_subnet, calibration_split
-from search_spaces.architecture import Architecture
-from search_spaces.network import Network, load_network, save_network
-from search_spaces.supernet import Supernet, load_supernet
+from nas.training.supernet import calibration_split
+from search_spaces.network import load_network, save_network
 
 logger = logging.getLogger(__name__)
 
@@ -53,19 +49,18 @@ class Finishing:
     """Everything that finishing depends on, beside the picks.
 
     Attributes:
-        supernet: file of the trained supernet.
+        weights: make the networks of the picks.
         data: with the test split, which this stage alone reads.
         config: of the stage.
         devices: the experiment's, by name.
         constraints: the experiment's.
         folder: of the bundles; each gets a folder named by its architecture's key.
-        seed: of distillation and of the order of measuring.
+        seed: of training and of the order of measuring.
         preset: how carefully files are measured.
-        flip: whether distillation may mirror images.
-        device: torch device of distillation.
+        flip: whether training may mirror images.
     """
 
-    supernet: Path
+    weights: WeightSource
     data: ImageData
     config: FinishConfig
     devices: Mapping[str, DeviceConfig]
@@ -74,7 +69,6 @@ class Finishing:
     seed: int
     preset: str = "quick"
     flip: bool = False
-    device: str = "cpu"
 
     def finish(self, picks: Sequence[Pick], progress: ProgressListener = silent) -> tuple[Bundle, ...]:
         """Returns the bundles of the picks, in order.
@@ -87,13 +81,12 @@ class Finishing:
             progress: told where the stage stands, in percent, and of every refused file.
 
         Raises:
-            InputError: the supernet's file is missing or damaged, or an architecture is not of its space.
-            RunError: a distillation diverges.
+            InputError: a file of weights is missing or damaged, or an architecture is not of the space.
+            RunError: a training diverges.
             DeviceError: a device cannot measure.
             HwnasError: the TensorFlow process died.
         """
-        supernet_hash = stored(self.supernet).sha256 if self.supernet.is_file() else ""
-        identities = {pick.architecture.key: self._identity(pick, supernet_hash) for pick in picks}
+        identities = {pick.architecture.key: self._identity(pick) for pick in picks}
         found = {key: self._found(key, identity) for key, identity in identities.items()}
         left = [pick for pick in picks if found[pick.architecture.key] is None]
         works = self._make(left, identities, progress) if left else []
@@ -104,12 +97,12 @@ class Finishing:
         if works:
             self._measure(works, progress)
             for work in works:
-                self._write(work, supernet_hash)
+                self._write(work)
         progress(Progress(STAGE, _DONE, _DONE, f"{len(picks)} networks finished"))
         return tuple(read_bundle(self.folder / key) for key in identities)
 
     def _make(self, picks: Sequence[Pick], identities: Mapping[str, str], progress: ProgressListener) -> list[Work]:
-        works = self._distil(load_supernet(self.supernet), picks, identities, progress)
+        works = self._train(picks, identities, progress)
         self._export(works, progress)
         self._verify(works, progress)
         return works
@@ -129,12 +122,12 @@ class Finishing:
             {file.name: Refusal(file.reason, file.verification) for file in report.refused},
         )
 
-    def _identity(self, pick: Pick, supernet_hash: str) -> str:
+    def _identity(self, pick: Pick) -> str:
         everything = {
             "product": version("hwnas"),
             "architecture": pick.architecture.to_json(),
             "expected": {name: asdict(value) for name, value in sorted(pick.expected.items())},
-            "supernet": supernet_hash,
+            **self.weights.identity(),
             "data": self.data.hashes,
             "mean": self.data.mean,
             "std": self.data.std,
@@ -163,36 +156,17 @@ class Finishing:
     def _calibration(self, resolution: int) -> NDArray[np.float32]:
         return self._inputs(resolution)(calibration_split(self.data, self.config.calibration_images).images)
 
-    def _subnet(self, supernet: Supernet, architecture: Architecture) -> Network:
-        supernet.activate(architecture)
-        images = torch.from_numpy(self._calibration(supernet.resolution)).to(self.device)
-        return calibrated_subnet(supernet, architecture, images)
-
-    def _distil(
-        self, supernet: Supernet, picks: Sequence[Pick], identities: Mapping[str, str], progress: ProgressListener
-    ) -> list[Work]:
-        supernet.to(self.device)
-        teacher = self._subnet(supernet, supernet.space.largest())
+    def _train(self, picks: Sequence[Pick], identities: Mapping[str, str], progress: ProgressListener) -> list[Work]:
         works = []
         for number, pick in enumerate(picks):
             key = pick.architecture.key
-            network = self._subnet(supernet, pick.architecture)
 
             def told(step: int, total: int, metrics: dict[str, float], number: int = number, key: str = key) -> None:
                 done = int(_EXPORT * (number + step / total) / len(picks))
                 text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
-                progress(Progress(STAGE, done, _DONE, f"distilling {key}: {text}"))
+                progress(Progress(STAGE, done, _DONE, f"training {key}: {text}"))
 
-            distill(
-                network,
-                teacher,
-                self.data.without_test(),
-                self.config,
-                seed=self.seed,
-                checkpoints=self.folder / key / CHECKPOINTS,
-                flip=self.flip,
-                progress=told,
-            )
+            network = self.weights.network(pick.architecture, self.folder / key / CHECKPOINTS, told)
             works.append(
                 Work(pick, self.folder / key, identities[key], network.cpu(), self._inputs(network.resolution))
             )
@@ -263,14 +237,9 @@ class Finishing:
         for work in works:
             work.latencies = latencies
 
-    def _write(self, work: Work, supernet_hash: str) -> None:
-        training: dict[str, Setting] = {
-            "method": METHOD,
-            **self.config.model_dump(mode="json", exclude={"models"}),
-            "flip": self.flip,
-            "supernet_sha256": supernet_hash,
-        }
-        write_documents(work, self.data, training, {"distillation": self.seed, "measuring": self.seed})
+    def _write(self, work: Work) -> None:
+        training = {**self.weights.settings(), "flip": self.flip}
+        write_documents(work, self.data, training, {"training": self.seed, "measuring": self.seed})
         shutil.rmtree(work.folder / CHECKPOINTS, ignore_errors=True)
 
 

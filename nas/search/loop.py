@@ -168,8 +168,10 @@ class _Search:
             if end is not None and not self._running:
                 self._ledger.end(*end)
                 return self._outcome(*end)
-            next_retry_s = min((due_s - time.monotonic() for due_s, _ in self._retries), default=_POLL_SECONDS)
-            pause_s = max(0.0, min(next_retry_s, _POLL_SECONDS))
+            pause_s = _POLL_SECONDS
+            if self._retries and len(self._running) < self._executor.capacity:
+                next_retry_s = min(due_s for due_s, _ in self._retries) - time.monotonic()
+                pause_s = max(0.0, min(next_retry_s, _POLL_SECONDS))
             if not self._running:
                 self._stop.wait(pause_s)
                 continue
@@ -307,7 +309,8 @@ class _Search:
             self._executor.start(self._evaluator)
             self._started = True
         self._running[attempt] = candidate.architecture.key
-        self._executor.submit(Job(attempt, candidate.architecture))
+        costs = {name: cost.value for name, cost in candidate.costs.items()}
+        self._executor.submit(Job(attempt, candidate.architecture, costs))
 
     def _receive(self, outcome: Outcome) -> None:
         """Commits how an evaluation ended, then acts on it where it was still awaited."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nas.evaluators.base import EPOCHS, FULL_EPOCHS, fully_trained
 from nas.objectives import Value
 from nas.search.ledger import Ledger
 from search_spaces.architecture import Architecture
@@ -30,6 +31,8 @@ class EvaluatedArchitecture:
 def evaluated(ledger: Ledger) -> list[EvaluatedArchitecture]:
     """Returns every evaluated architecture of a ledger, in order of proposal; works beside a running search.
 
+    Those whose training was stopped early are left out: what they would have reached is not known.
+
     Accuracy carries the 95 % Wilson interval of its validation images where their number is known: by how much
     another sample of images of that size would have told it differently.
 
@@ -42,10 +45,14 @@ def evaluated(ledger: Ledger) -> list[EvaluatedArchitecture]:
             number=candidate.number,
             architecture=candidate.architecture,
             values=dict(candidate.costs)
-            | {name: _measured(name, value, images) for name, value in candidate.metrics.items()},
+            | {
+                name: _measured(name, value, images)
+                for name, value in candidate.metrics.items()
+                if name not in (EPOCHS, FULL_EPOCHS)
+            },
         )
         for candidate in ledger.candidates()
-        if candidate.state == "done"
+        if candidate.state == "done" and fully_trained(candidate.metrics)
     ]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from nas.evaluators.base import fully_trained
 from nas.objectives import METRICS
 from nas.pareto import hypervolume, non_dominated
 from nas.progress import Progress
@@ -57,6 +58,7 @@ class Tracker:
         self._worst: tuple[float, ...] = ()
         self._best: dict[str, float] = {}
         self._feasible = 0
+        self._early_stopped = 0
         self.counts = {"done": 0, "infeasible": 0, "failed": 0}
         self.late = 0
 
@@ -71,6 +73,9 @@ class Tracker:
         if not self._problem.feasible(values):
             return False
         self._feasible += 1
+        if not fully_trained(candidate.metrics):
+            self._early_stopped += 1
+            return False
         for objective in self._problem.objectives:
             best, value = self._best.get(objective.name), values[objective.name]
             if best is None or objective.loss(value) < objective.loss(best):
@@ -86,6 +91,8 @@ class Tracker:
         share = self._feasible / judged if judged else 1.0
         parts = [f"best {name} {_show(name, value)}" for name, value in self._best.items()]
         parts += [f"{len(self._front)} on the front", f"{share:.0%} feasible"]
+        if self._early_stopped:
+            parts.append(f"{self._early_stopped} stopped early")
         if self.counts["failed"]:
             parts.append(f"{self.counts['failed']} failed")
         if self.late:

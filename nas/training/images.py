@@ -1,15 +1,28 @@
 """Images on the device that trains on them, augmented and resized there in whole batches."""
 
 import hashlib
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.data import Split
 
 _MAX_SHIFT = 1 / 16  # of the side; half of the CIFAR recipe's 4 of 32 pixels, as small images fill their frame
+
+
+def read_only_tensor(array: NDArray[Any]) -> Tensor:
+    """Returns an array's memory as a tensor that nobody writes to.
+
+    Torch warns of arrays that must not be written, such as those that processes share through Ray's object store.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 class Batch:
@@ -82,8 +95,8 @@ class TrainingImages:
             flip: whether images are mirrored at random; only for data that means the same mirrored.
             device: of the training.
         """
-        self._images = torch.from_numpy(split.images).to(device)
-        self.labels = torch.from_numpy(split.labels).to(device)
+        self._images = read_only_tensor(split.images).to(device)
+        self.labels = read_only_tensor(split.labels).to(device)
         self._mean, self._std = (torch.tensor(value, device=device).float()[:, None, None] for value in (mean, std))
         self._shift, self._flip = shift, flip
 

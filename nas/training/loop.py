@@ -10,14 +10,17 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nas.config import TrainingConfig
 from nas.errors import RunError
 from nas.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nas.training.images import Batch, TrainingImages
@@ -60,6 +63,19 @@ class LoopSettings:
     checkpoint_seconds: float = 20.0
     bf16: bool = True
 
+    @classmethod
+    def of(cls, config: TrainingConfig, *, seed: int) -> Self:
+        """Returns the settings of an experiment's training."""
+        return cls(
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            seed=seed,
+            weight_decay=config.weight_decay,
+            warmup_fraction=config.warmup_fraction,
+            checkpoint_seconds=config.checkpoint_seconds,
+        )
+
     def learning_rate_at(self, step: int, total: int) -> float:
         """Returns the learning rate of a step, counted from 0, of ``total``."""
         warmup = round(self.warmup_fraction * total)
@@ -84,7 +100,24 @@ def train(
     depends_on: Mapping[str, object] | None = None,
     progress: TrainingProgress = no_progress,
 ) -> None:
-    """Trains a model in place, from its last checkpoint where there is one.
+    """Trains a model in place to the end, as `train_by_epoch` does."""
+    epochs = train_by_epoch(
+        model, step, images, settings, checkpoints=checkpoints, depends_on=depends_on, progress=progress
+    )
+    deque(epochs, maxlen=0)
+
+
+def train_by_epoch(
+    model: nn.Module,
+    step: TrainingStep,
+    images: TrainingImages,
+    settings: LoopSettings,
+    *,
+    checkpoints: Path | None = None,
+    depends_on: Mapping[str, object] | None = None,
+    progress: TrainingProgress = no_progress,
+) -> Iterator[int]:
+    """Trains a model in place, from its last checkpoint where there is one, one epoch each time it is asked.
 
     Args:
         model: on the device of the images; its memory format becomes channels last.
@@ -95,6 +128,10 @@ def train(
         depends_on: JSON values that the result depends on besides settings, images and initial weights; a checkpoint
             of other ones is not used.
         progress: told where the training stands.
+
+    Yields:
+        How many epochs are done, at the end of each that was trained now. The model may be used in between, and its
+        mode must be as it was when it goes on.
 
     Raises:
         RunError: a metric is not a finite number: the training has diverged.
@@ -127,6 +164,8 @@ def train(
         if checkpoints is not None and (last or now - saved_at >= settings.checkpoint_seconds):
             save_checkpoint(checkpoints, identity, Checkpoint(number + 1, _state(model, optimizer)))
             saved_at = time.monotonic()
+        if place == steps_per_epoch - 1:
+            yield epoch + 1
 
 
 def _finite(metrics: Mapping[str, Tensor], step: int) -> dict[str, float]:

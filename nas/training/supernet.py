@@ -59,15 +59,7 @@ def train_supernet(
     images = TrainingImages(
         data.train, data.mean, data.std, shift=config.augment, flip=config.augment and flip, device=device
     )
-    settings = LoopSettings(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        seed=seed,
-        weight_decay=config.weight_decay,
-        warmup_fraction=config.warmup_fraction,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
+    settings = LoopSettings.of(config, seed=seed)
     smallest, largest = space.smallest(), space.largest()
 
     def step(batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:

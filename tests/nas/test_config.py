@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nas.config import ExperimentConfig, load_config
+from nas.config import EarlyStoppingConfig, ExperimentConfig, StandAloneConfig, SupernetConfig, load_config
 from search_spaces.errors import InputError
 from search_spaces.typed_yaml import parse
 
@@ -128,3 +128,32 @@ def test_a_mirror_is_saved_without_its_password(given, saved):
     assert config.search.mirror == given
     assert yaml.safe_load(config.to_yaml())["search"]["mirror"] == saved
     assert "p@ss" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("accuracy.method=stand_alone", "accuracy.random_subnets=1"), r"accuracy\.random_subnets: unknown key"),
+        (("accuracy.epochs=0",), r"digits\.yaml: accuracy\.epochs: input should be greater"),
+        (("accuracy.method=guess",), r"accuracy: input tag 'guess'"),
+        (
+            ("accuracy.method=stand_alone", "accuracy.early_stopping={}", "ray.executor=serial"),
+            r"accuracy\.early_stopping needs ray\.executor: ray",
+        ),
+        (
+            ("accuracy.method=stand_alone", "accuracy.early_stopping={min_epochs: 16}"),
+            r"accuracy: early_stopping\.min_epochs must be less than epochs, got 16 of 16",
+        ),
+    ],
+)
+def test_accuracy_is_found_by_one_method_and_only_its_keys_are_taken(overrides, message):
+    with pytest.raises(InputError, match=message):
+        load_config(DIGITS, overrides)
+
+
+def test_a_file_without_a_method_means_the_supernet(tmp_path):
+    assert load_config(DIGITS, ("accuracy={epochs: 3}",)).accuracy == SupernetConfig(epochs=3)
+    alone = load_config(DIGITS, ("accuracy={method: stand_alone, early_stopping: {min_epochs: 2}}",))
+    assert alone.accuracy == StandAloneConfig(early_stopping=EarlyStoppingConfig(min_epochs=2))
+    (tmp_path / "resolved.yaml").write_text(alone.to_yaml())
+    assert load_config(tmp_path / "resolved.yaml") == alone

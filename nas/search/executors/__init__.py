@@ -16,6 +16,14 @@ _RAY_SETTINGS = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     # Ray's default of 15 starves workers on a machine that does anything else: there, starting one took minutes.
     "RAY_worker_niceness": "0",
+    # Ray Tune: nothing on standard output (its newer output ignores `verbose`); no files of each trial's results, the
+    # ledger has them; no working directory for each trial; what an ended actor was doing is not waited for.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
 for _name, _value in _RAY_SETTINGS.items():

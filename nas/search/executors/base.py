@@ -6,7 +6,8 @@ the ledger has a row for every evaluation that was started, and one rule caps al
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from nas.evaluators.base import Evaluator
@@ -15,10 +16,18 @@ from search_spaces.architecture import Architecture
 
 @dataclass(frozen=True)
 class Job:
-    """An evaluation to do; ``attempt`` is its id in the ledger."""
+    """An evaluation to do.
+
+    Attributes:
+        attempt: its id in the ledger.
+        architecture: canonical.
+        costs: what is known before, by objective name; an executor that stops evaluations early compares like with
+            like.
+    """
 
     attempt: int
     architecture: Architecture
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class Executor(ABC):
     @property
     @abstractmethod
     def capacity(self) -> int:
-        """How many jobs can run at once; submitting more only makes them wait."""
+        """How many jobs can run at once now, at least one; submitting more only makes them wait."""
 
     @abstractmethod
     def start(self, evaluator: Evaluator) -> None:
@@ -82,7 +91,9 @@ class Executor(ABC):
 
     @abstractmethod
     def wait(self, timeout_s: float) -> list[Outcome]:
-        """Returns the outcomes that are ready, at least one unless the time is over first (`serial` ignores it).
+        """Returns the outcomes that are ready, at least one unless `capacity` grows or the time is over first.
+
+        `serial` ignores the time.
 
         Raises:
             HwnasError: no worker can be had, or the evaluator's `setup` failed.

@@ -2,9 +2,6 @@
 
 import logging
 import math
-import os
-import socket
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ from nas.errors import HwnasError, RunError
 from nas.evaluators.base import Evaluator
 from nas.search.executors.base import Executor, Failure, Job, Outcome, describe
 from nas.search.executors.ray_session import connect
+from nas.search.executors.ray_worker import pin_threads, process_name, set_up, shipped_bytes
 from search_spaces.architecture import Architecture
 
 _logger = logging.getLogger(__name__)
@@ -26,7 +24,6 @@ MAX_SETUP_DEATHS = 3
 """Workers that may die in a row while they load the evaluator, before the search ends."""
 
 _NOTICE_SECONDS = 30.0
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class _Worker:
@@ -35,30 +32,17 @@ class _Worker:
     def __init__(self, evaluator: Evaluator, threads: int) -> None:
         self._evaluator = evaluator
         self._threads = threads
-        # For libraries that are loaded from here on. Not by Ray's runtime_env: that would turn away the processes that
-        # Ray has ready and start others, some seconds later.
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+        pin_threads(threads)
 
     def setup(self) -> tuple[str, Failure | None]:
         """Returns the worker's name, and the failure of the evaluator's setup."""
-        try:
-            self._evaluator.setup()
-        except Exception as error:
-            return _process_name(), describe(error)
-        # Importing torch only to pin its threads would cost each worker seconds where the evaluator does not use it.
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(self._threads)
-        return _process_name(), None
+        return process_name(), set_up(self._evaluator, self._threads)
 
     def evaluate(self, architecture: Architecture) -> dict[str, float] | Failure:
         try:
             return dict(self._evaluator.evaluate(architecture))
         except Exception as error:
             return describe(error)
-
-
-def _process_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @dataclass
@@ -87,13 +71,21 @@ class RayExecutor(Executor):
         self._busy: dict[Any, _Actor] = {}  # by ray's reference to the answer
         self._setup_deaths = 0
         self._disconnect = _nothing
-        self._evaluator: Evaluator | None = None
+        self._evaluator: Any = None  # in the object store, whence each node brings it once for all of its actors
         self._last_ready_s = math.inf
 
     @property
     def capacity(self) -> int:
-        """The number of workers."""
-        return self._config.workers
+        """The number of workers that are set up; one before there are any.
+
+        A cluster may give the others later, or take some away: what waits for a worker is not proposed yet, so that
+        it can be proposed with more knowledge.
+        """
+        return max(1, self._ready)
+
+    @property
+    def _ready(self) -> int:
+        return len(self._idle) + sum(bool(actor.name) for actor in self._busy.values())
 
     def start(self, evaluator: Evaluator) -> None:
         """Connects to Ray and asks for the actors; they set the evaluator up while this returns.
@@ -101,8 +93,8 @@ class RayExecutor(Executor):
         Raises:
             RunError: Ray cannot be started or reached, or this process is connected already.
         """
-        self._disconnect = connect(self._config)
-        self._evaluator = evaluator
+        self._disconnect = connect(self._config, shipped_bytes(evaluator))
+        self._evaluator = ray.put(evaluator)
         threads = max(1, int(self._config.cpus_per_worker))
         self._actor_class = ray.remote(_Worker).options(
             num_cpus=self._config.cpus_per_worker,
@@ -130,12 +122,12 @@ class RayExecutor(Executor):
             self._busy[actor.handle.evaluate.remote(job.architecture)] = actor
 
     def wait(self, timeout_s: float) -> list[Outcome]:
-        """Returns what is ready once something is, or nothing when the time is over."""
-        deadline = time.monotonic() + timeout_s
+        """Returns what is ready once something is, or nothing when there are more workers or the time is over."""
+        deadline, capacity = time.monotonic() + timeout_s, self.capacity
         outcomes: list[Outcome] = []
-        while not outcomes and (left_s := deadline - time.monotonic()) > 0 and self._busy:
+        while self._busy:
             references = list(self._busy)
-            ready, _ = ray.wait(references, num_returns=1, timeout=left_s)
+            ready, _ = ray.wait(references, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
             if ready:
                 ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
             for reference in ready:
@@ -143,6 +135,8 @@ class RayExecutor(Executor):
                 if outcome is not None:
                     outcomes.append(outcome)
             self._assign()
+            if outcomes or self.capacity > capacity or time.monotonic() >= deadline:
+                break
         self._notice_missing_workers()
         return outcomes
 
@@ -210,6 +204,7 @@ class RayExecutor(Executor):
         finally:
             self._idle.clear()
             self._busy.clear()
+            self._evaluator = None
             self._jobs.clear()
             disconnect, self._disconnect = self._disconnect, _nothing
             disconnect()

@@ -28,8 +28,12 @@ _MAX_PARENT_BYTES = 107 - 70 - len(f"/{_PREFIX}12345678")
 _OBJECT_STORE_BYTES = 100 * 2**20
 
 
-def connect(config: RayConfig) -> Callable[[], None]:
+def connect(config: RayConfig, shipped_bytes: int = 0) -> Callable[[], None]:
     """Connects to the config's address, by name and never to a cluster that merely happens to run here.
+
+    Args:
+        config: address, number and resources of the workers.
+        shipped_bytes: that a private Ray's object store must hold.
 
     Returns:
         What disconnects; it ends a private Ray and removes its files.
@@ -43,13 +47,15 @@ def connect(config: RayConfig) -> Callable[[], None]:
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if in_main else None
     try:
-        return _connect_private(config) if config.address == "local" else _connect_cluster(config.address)
+        return (
+            _connect_private(config, shipped_bytes) if config.address == "local" else _connect_cluster(config.address)
+        )
     finally:
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)
 
 
-def _connect_private(config: RayConfig) -> Callable[[], None]:
+def _connect_private(config: RayConfig, shipped_bytes: int) -> Callable[[], None]:
     # Ray listens on every interface and asks for a token (its default for a new local cluster); this one is known to
     # this process and its children only.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -64,7 +70,7 @@ def _connect_private(config: RayConfig) -> Callable[[], None]:
         ray.init(
             address="local",
             num_cpus=math.ceil(config.workers * config.cpus_per_worker),
-            object_store_memory=_OBJECT_STORE_BYTES,
+            object_store_memory=_OBJECT_STORE_BYTES + 2 * shipped_bytes,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -42,7 +42,7 @@ def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def evaluator(supernet: Path) -> SupernetEvaluator:
-    evaluator = SupernetEvaluator(supernet, DATA, calibration_images=64)
+    evaluator = SupernetEvaluator.of(supernet, load_data(DATA), 64)
     evaluator.setup()
     return evaluator
 
@@ -81,7 +81,7 @@ def test_the_same_architecture_gets_the_same_accuracy_in_every_worker_and_order(
     again = [evaluator.evaluate(architecture)["accuracy"] for architecture in reversed(architectures())]
     worker = subprocess.run(
         [sys.executable, "-c", EVALUATE, *(architecture.to_json() for architecture in architectures())],
-        input=pickle.dumps(SupernetEvaluator(supernet, DATA, calibration_images=64)),
+        input=pickle.dumps(SupernetEvaluator.of(supernet, load_data(DATA), 64)),
         cwd=Path(__file__).parents[3],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -91,19 +91,31 @@ def test_the_same_architecture_gets_the_same_accuracy_in_every_worker_and_order(
     assert found == again[::-1] == elsewhere
 
 
-def test_an_evaluator_is_small_before_it_is_set_up(supernet: Path) -> None:
-    assert len(pickle.dumps(SupernetEvaluator(supernet, DATA, calibration_images=64))) < 2000
+def test_an_evaluator_brings_its_weights_and_only_the_images_that_it_needs(supernet: Path) -> None:
+    data = load_data(DATA)
+    brought = pickle.dumps(SupernetEvaluator.of(supernet, data, 64), protocol=5)
+    needed = supernet.stat().st_size + data.train.images[:64].nbytes + data.validation.images.nbytes
+    assert needed < len(brought) < needed + 10_000
 
 
-def test_a_missing_supernet_is_named_at_set_up(tmp_path: Path) -> None:
+def test_arrays_that_nobody_may_write_do(supernet: Path, recwarn: pytest.WarningsRecorder) -> None:
+    evaluator = SupernetEvaluator.of(supernet, load_data(DATA), 64)
+    for array in (evaluator.supernet, evaluator.data.validation.images, evaluator.data.validation.labels):
+        array.flags.writeable = False
+    evaluator.setup()
+    assert 0 < evaluator.evaluate(SPACE.smallest())["accuracy"] <= 1
+    assert not recwarn.list
+
+
+def test_a_missing_supernet_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere.safetensors does not exist"):
-        SupernetEvaluator(tmp_path / "nowhere.safetensors", DATA, calibration_images=64).setup()
+        SupernetEvaluator.of(tmp_path / "nowhere.safetensors", load_data(DATA), 64)
 
 
 def test_the_threads_of_torch_are_pinned(supernet: Path) -> None:
     before = torch.get_num_threads()
     try:
-        SupernetEvaluator(supernet, DATA, calibration_images=64, threads=2).setup()
+        SupernetEvaluator.of(supernet, load_data(DATA), 64, threads=2).setup()
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -10,6 +10,7 @@ from latency_predictors.measurement import DeviceProfile, Measurement
 from nas.config import DataConfig, DeviceConfig, FinishConfig
 from nas.data import ImageData, load_data
 from nas.finish import Finishing, Pick
+from nas.finish.weights import Distilled, WeightSource
 from nas.objectives import Constraint, Value
 from search_spaces.space import load_space
 from search_spaces.supernet import Supernet, save_supernet
@@ -31,8 +32,12 @@ def make_finishing(folder: Path, data: ImageData) -> Finishing:
     supernet = folder / "supernet.safetensors"
     if not supernet.exists():
         save_supernet(Supernet(SPACE, seed=0), supernet)
+    return make_stage(Distilled(supernet, data.without_test(), CONFIG, seed=3), data, folder)
+
+
+def make_stage(weights: WeightSource, data: ImageData, folder: Path) -> Finishing:
     constraints = (Constraint.parse("latency_ms@cpu <= 500"), Constraint.parse("parameters <= 60000"))
-    return Finishing(supernet, data, CONFIG, DEVICES, constraints, folder / "finish", seed=3)
+    return Finishing(weights, data, CONFIG, DEVICES, constraints, folder / "finish", seed=3)
 
 
 def make_picks() -> list[Pick]:

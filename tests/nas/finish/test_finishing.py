@@ -17,6 +17,7 @@ from nas.finish import Pick, finishing
 from nas.finish.export import FILE_KINDS
 from nas.finish.remeasure import FinishedFile, latency_report, targets
 from nas.finish.report import LatencyReport
+from nas.finish.weights import Distilled
 from nas.objectives import Constraint
 from search_spaces.checksum import read_json, write_json
 from search_spaces.network import load_network
@@ -29,7 +30,7 @@ from tests.nas.finish.parts import make_finishing, make_picks, measurement
 def test_a_stage_killed_before_its_reports_leaves_none_and_does_not_train_again(finished: Finished) -> None:
     assert finished.left_by_kill == {"report.json": 0, "checkpoints": 2, "*.onnx": 3, "*.tflite": 0}
     texts = [progress.text for progress in finished.progress]
-    assert not any(text.startswith("distilling") for text in texts)
+    assert not any(text.startswith("training") for text in texts)
     assert any(text.startswith("measuring") for text in texts)
     assert len(list(finished.finishing.folder.glob("*/report.json"))) == 2
     assert not list(finished.finishing.folder.glob("*/checkpoints"))
@@ -180,7 +181,9 @@ def test_a_damaged_bundle_is_made_again_and_files_that_fail_are_refused(
 
 @pytest.mark.slow
 def test_a_bundle_made_with_another_seed_is_made_again(finished: Finished, tmp_path: Path) -> None:
-    stage = replace(finished.copy(tmp_path), seed=4, supernet=tmp_path / "missing.safetensors")
+    stage = finished.copy(tmp_path)
+    assert isinstance(stage.weights, Distilled)
+    stage = replace(stage, seed=4, weights=replace(stage.weights, supernet=tmp_path / "missing.safetensors"))
     with pytest.raises(InputError, match=r"missing\.safetensors"):
         stage.finish(make_picks())
     assert all((stage.folder / bundle.report.key / "model.onnx").exists() for bundle in finished.bundles)

@@ -37,7 +37,7 @@ def ray_pool(private_ray: None) -> Iterator[Callable[[], Executor]]:
     from nas.search.executors import ray_actors
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ray_actors, "connect", lambda config: lambda: None)
+        patch.setattr(ray_actors, "connect", lambda *_: lambda: None)
         yield lambda: ray_actors.RayExecutor(RayConfig(workers=2))
 
 
@@ -47,3 +47,15 @@ def ray_executor(ray_pool: Callable[[], Executor]) -> Iterator[Executor]:
     with ray_pool() as executor:
         executor.start(Commands())
         yield executor
+
+
+@pytest.fixture(scope="module")
+def tune_executor(private_ray: None) -> Iterator[Executor]:
+    """Ray Tune with two actors that obey `Commands`."""
+    from nas.search.executors import ray_tune
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_tune, "connect", lambda *_: lambda: None)
+        with ray_tune.TuneExecutor(RayConfig(workers=2)) as executor:
+            executor.start(Commands())
+            yield executor

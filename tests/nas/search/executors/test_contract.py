@@ -17,7 +17,13 @@ def serial_executor() -> Iterator[Executor]:
         yield executor
 
 
-@pytest.fixture(params=["serial_executor", pytest.param("ray_executor", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "serial_executor",
+        pytest.param("ray_executor", marks=pytest.mark.slow),
+        pytest.param("tune_executor", marks=pytest.mark.slow),
+    ]
+)
 def executor(request: pytest.FixtureRequest) -> Executor:
     executor = request.getfixturevalue(request.param)
     assert isinstance(executor, Executor)

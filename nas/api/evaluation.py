@@ -1,0 +1,74 @@
+"""What evaluates the candidates of a run, where, and what its finished networks are made from."""
+
+from typing import TYPE_CHECKING
+
+from nas.config import ExperimentConfig, StandAloneConfig, SupernetConfig
+from nas.run import Run
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from nas.data import ImageData
+    from nas.evaluators.base import Evaluator
+    from nas.finish.weights import WeightSource
+    from nas.search.executors.base import Executor
+
+
+def evaluator_of(run: Run, space: SearchSpace, data: "ImageData") -> "Evaluator":
+    """Returns the evaluator of a run; where it has a supernet, that is trained already."""
+    config, threads = run.config, max(1, int(run.config.ray.cpus_per_worker))
+    if isinstance(config.accuracy, SupernetConfig):
+        from nas.evaluators.supernet import SupernetEvaluator
+        from nas.training.supernet import SUPERNET_FILE
+
+        path = run.supernet_dir / SUPERNET_FILE
+        return SupernetEvaluator.of(path, data, config.accuracy.calibration_images, threads=threads)
+    from nas.evaluators.stand_alone import StandAloneEvaluator
+
+    return StandAloneEvaluator(
+        space,
+        data.without_test(),
+        config.accuracy,
+        run.networks_dir.resolve(),  # workers of Ray have another working directory
+        seed=config.seed,
+        flip=config.data.flip,
+        threads=threads,
+    )
+
+
+def executor_of(config: ExperimentConfig) -> "Executor":
+    """Returns the executor of an experiment: trainings go to Ray Tune, evaluations of subnets to a pool of actors."""
+    if config.ray.executor == "serial":
+        from nas.search.executors.serial import SerialExecutor
+
+        return SerialExecutor()
+    if isinstance(config.accuracy, StandAloneConfig):
+        from nas.search.executors.ray_tune import TuneExecutor
+
+        return TuneExecutor(config.ray, config.accuracy.early_stopping, config.accuracy.epochs)
+    from nas.search.executors.ray_actors import RayExecutor
+
+    return RayExecutor(config.ray)
+
+
+def training_device(threads: int) -> str:
+    """Returns ``cuda`` where there is a GPU, else ``cpu``; pins torch's CPU threads."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def weights_of(run: Run, data: "ImageData") -> "WeightSource":
+    """Returns where the weights of a run's finished networks come from."""
+    from nas.finish.weights import Distilled, TrainedAlone
+    from nas.training.supernet import SUPERNET_FILE
+
+    config, data = run.config, data.without_test()
+    accuracy, finish, device = config.accuracy, config.finish, training_device(config.accuracy.threads)
+    if isinstance(accuracy, StandAloneConfig):
+        space = config.space.load().with_data(image_channels=data.image_channels, classes=data.classes)
+        return TrainedAlone(
+            run.networks_dir, space, data, accuracy, finish, seed=config.seed, flip=config.data.flip, device=device
+        )
+    path = run.supernet_dir / SUPERNET_FILE
+    return Distilled(path, data, finish, seed=config.seed, flip=config.data.flip, device=device)

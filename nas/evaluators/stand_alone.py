@@ -1,0 +1,82 @@
+"""Accuracy of an architecture that is trained by itself."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.config import StandAloneConfig
+from nas.evaluators.base import EPOCHS, FULL_EPOCHS, Evaluator
+from search_spaces.architecture import Architecture
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from nas.data import ImageData
+
+
+@dataclass
+class StandAloneEvaluator(Evaluator):
+    """Trains a network from fresh weights and runs it on the validation split, after every epoch.
+
+    Attributes:
+        space: of the architectures.
+        data: training and validation split; the test split is not looked at.
+        config: of the training.
+        networks: folder of weights and checkpoints. Where its parent is not there, on a machine that does not share
+            the run's disk, a folder for temporary files is used: a training goes on there after its process was
+            killed, not after the machine was lost.
+        seed: of the run.
+        flip: whether training may mirror images.
+        threads: of torch, in the process that evaluates.
+    """
+
+    space: SearchSpace
+    data: "ImageData"
+    config: StandAloneConfig
+    networks: Path
+    seed: int
+    flip: bool = False
+    threads: int = 1
+
+    def setup(self) -> None:
+        """Puts the validation images onto a GPU where this process sees one, and pins torch's threads."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._folder = self.networks
+        if not self.networks.parent.is_dir():
+            name = sha256(str(self.networks).encode()).hexdigest()[:12]
+            self._folder = Path(tempfile.gettempdir()) / f"hwnas-networks-{name}"
+
+    def evaluate(self, architecture: Architecture) -> dict[str, float]:
+        """Returns the metrics of the fully trained network."""
+        *_, last = self.by_epoch(architecture)
+        return last
+
+    def by_epoch(self, architecture: Architecture) -> Iterator[dict[str, float]]:
+        """Yields the share of validation images classified correctly as ``accuracy``, and the epochs behind it."""
+        from nas.data import inputs
+        from nas.training.accuracy import accuracy
+        from nas.training.images import read_only_tensor
+        from nas.training.stand_alone import train_stand_alone
+
+        data, split, validation = self.data, self.data.validation, None
+        trained = train_stand_alone(
+            architecture,
+            self.space,
+            data,
+            self.config,
+            self._folder,
+            seed=self.seed,
+            device=self._device,
+            flip=self.flip,
+        )
+        for epochs, network in trained:
+            if validation is None:
+                images = inputs(split.images, network.resolution, data.mean, data.std)
+                validation = read_only_tensor(images).to(self._device)
+            found = accuracy(network, validation, read_only_tensor(split.labels).to(self._device))
+            yield {"accuracy": found, EPOCHS: float(epochs), FULL_EPOCHS: float(self.config.epochs)}

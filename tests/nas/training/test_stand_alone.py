@@ -1,0 +1,100 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.config import DataConfig, StandAloneConfig
+from nas.data import ImageData, load_data
+from nas.errors import InputError
+from nas.training.stand_alone import NETWORK_FILE, train_stand_alone, trained_alone
+from search_spaces.network import Network
+from search_spaces.space import load_space
+
+SPACE = load_space("tiny")
+DATA = DataConfig(max_images=200)
+CONFIG = StandAloneConfig(epochs=3, batch_size=16, learning_rate=1e-2, checkpoint_seconds=1e-9)
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from tests.nas.training.test_stand_alone import train
+
+torch.set_num_threads(1)
+for epochs, _ in train(Path(sys.argv[1])):
+    if epochs == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return load_data(DATA).without_test()
+
+
+def train(folder: Path, seed: int = 0, key: str = "smallest", **options: object):  # type: ignore[no-untyped-def]
+    architecture = getattr(SPACE, key)()
+    data = load_data(DATA).without_test()
+    return train_stand_alone(architecture, SPACE, data, CONFIG, folder, seed=seed, **options)  # type: ignore[arg-type]
+
+
+def weights(network: Network) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def equal(one: Network, other: Network) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def file(folder: Path) -> Path:
+    return folder / SPACE.smallest().key / NETWORK_FILE
+
+
+def test_a_training_killed_after_an_epoch_goes_on_and_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed")],
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not file(tmp_path / "killed").exists()
+    steps: list[int] = []
+    resumed = [epochs for epochs, _ in train(tmp_path / "killed", progress=lambda step, *_: steps.append(step))]
+    assert resumed == [3]
+    whole = [epochs for epochs, _ in train(tmp_path / "whole")]
+    assert whole == [1, 2, 3]
+    assert file(tmp_path / "killed").read_bytes() == file(tmp_path / "whole").read_bytes()
+    assert [path.name for path in file(tmp_path / "whole").parent.iterdir()] == [NETWORK_FILE]
+
+
+def test_the_network_is_in_evaluation_mode_between_epochs_and_learns(tmp_path: Path) -> None:
+    modes, states = [], []
+    for _, network in train(tmp_path):
+        modes.append(network.training)
+        states.append(weights(network))
+    assert modes == [False, False, False]
+    assert not torch.equal(*(state["blocks.classifier.linear.weight"] for state in states[1:])), list(states[0])
+
+
+def test_weights_depend_on_the_seed_and_the_architecture_alone(tmp_path: Path) -> None:
+    trained_alone(train(tmp_path / "a", key="largest"))
+    after_another = trained_alone(train(tmp_path / "a"))
+    alone = trained_alone(train(tmp_path / "b"))
+    assert equal(after_another, alone)
+    assert not equal(trained_alone(train(tmp_path / "c", seed=1)), alone)
+
+
+def test_a_trained_network_is_loaded_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    trained = trained_alone(train(tmp_path))
+    ((epochs, loaded),) = train(tmp_path)
+    assert epochs == CONFIG.epochs
+    assert equal(loaded, trained)
+    data = bytearray(file(tmp_path).read_bytes())
+    file(tmp_path).write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"network\.safetensors is damaged"):
+        trained_alone(train(tmp_path))
