@@ -44,10 +44,10 @@ def search(runs: Path, *overrides: str) -> None:
 def test_a_killed_run_goes_on_in_the_middle_of_a_training_and_ends_the_same(tmp_path: Path) -> None:
     whole, killed = start(tmp_path / "whole"), start(tmp_path / "killed")
     process: multiprocessing.process.BaseProcess = child(search, tmp_path / "killed")
-    wait_until(lambda: any(killed.networks_dir.glob("*/checkpoints/step-*.json")))
+    wait_until(lambda: any(killed.networks_dir.glob("*/checkpoints/step-*.safetensors")))
     process.kill()
     process.join()
-    left = {path.parent.parent.name for path in killed.networks_dir.glob("*/checkpoints/step-*.json")}
+    left = {path.parent.parent.name for path in killed.networks_dir.glob("*/checkpoints/step-*.safetensors")}
     assert left, "killed in the middle of a training"
     for run in (killed, whole):
         summary = api.search(run)
