@@ -41,9 +41,9 @@ class StaticSpaceNSGAII(NSGAIISampler):
         if given is not None:
             return int(given)
         newest, count = 0, 0
-        for other in reversed(study._get_trials(deepcopy=False, states=[TrialState.COMPLETE], use_cache=True)):
+        for other in reversed(study._get_trials(deepcopy=False, use_cache=True)):
             generation = other.system_attrs.get(key)
-            if generation is None:  # not proposed by NSGA-II
+            if generation is None or other.state != TrialState.COMPLETE:  # None: not proposed by NSGA-II
                 continue
             if generation < newest:
                 break
@@ -53,6 +53,15 @@ class StaticSpaceNSGAII(NSGAIISampler):
         found = newest if count < self._individuals else newest + 1
         study._storage.set_trial_system_attr(trial._trial_id, key, found)
         return found
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """Returns the parents of a generation, as Optuna's method does, without a look at all trials."""
+        attributes = study._storage.get_study_system_attrs(study._study_id)
+        identifiers = attributes.get(f"{self._get_parent_cache_key_prefix()}{generation}")
+        if generation == 0 or identifiers is None:
+            return super().get_parent_population(study, generation)
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        return [trials[number] for number in sorted(map(study._storage.get_trial_number_from_id, identifiers))]
 
 
 @register_sampler("nsga2")

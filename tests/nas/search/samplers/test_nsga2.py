@@ -12,7 +12,9 @@ from search_spaces.space import load_space
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
-def test_a_trial_is_of_the_generation_that_optuna_gives_it(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_is_of_the_generation_and_has_the_parents_that_optuna_gives_it(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
     fast = StaticSpaceNSGAII.get_trial_generation
 
@@ -25,7 +27,20 @@ def test_a_trial_is_of_the_generation_that_optuna_gives_it(workers: int, monkeyp
         seen.append(expected)
         return expected
 
+    parents: list[int] = []
+    fast_parents = StaticSpaceNSGAII.get_parent_population
+
+    def both_parents(self: StaticSpaceNSGAII, study: Study, generation: int) -> list[FrozenTrial]:
+        first = NSGAIISampler.get_parent_population(self, study, generation)  # chooses them where nobody has
+        found = fast_parents(self, study, generation)
+        expected = NSGAIISampler.get_parent_population(self, study, generation)
+        assert [trial.number for trial in found] == [trial.number for trial in expected]
+        assert {trial.number for trial in first} == {trial.number for trial in found}
+        parents.append(len(found))
+        return found
+
     monkeypatch.setattr(StaticSpaceNSGAII, "get_trial_generation", both)
+    monkeypatch.setattr(StaticSpaceNSGAII, "get_parent_population", both_parents)
     space = dict(distributions(load_space("tiny")))
     chance = random.Random(workers)
     study = optuna.create_study(directions=["maximize", "minimize"])
@@ -46,3 +61,4 @@ def test_a_trial_is_of_the_generation_that_optuna_gives_it(workers: int, monkeyp
     assert len(seen) == 120
     assert seen == sorted(seen)
     assert seen[-1] >= 10
+    assert set(parents) == {0, 5}
