@@ -8,7 +8,8 @@ of sleep, so that kills meet running evaluations; every evaluation that ends wri
 with the ledger's attempts.
 
 lost: evaluations of the budget without a result. doubled: candidates with more than one result or accepted attempt,
-and evaluations in the log that no attempt explains. left running: attempts and candidates without an end.
+and evaluations in the log that no attempt explains. left running: attempts and candidates without an end. hung: lives that neither reached their kill nor ended in
+`LIFE_TIMEOUT_S`.
 
     python experiments/benchmarks/chaos.py --kills 20 --json out.json
 """
@@ -46,7 +47,7 @@ from search_spaces.space import load_space
 RESULTS = Path(__file__).parent / "results"
 EVALUATION_S = 0.1
 WORKERS = 2
-LIFE_TIMEOUT_S = 300.0
+LIFE_TIMEOUT_S = 240.0
 
 
 @dataclass
@@ -121,6 +122,7 @@ def live(folder: Path, trials: int, kill_at: int | None, chance: random.Random) 
             time.sleep(delay_s)
             break
         time.sleep(0.05)
+    hung = time.monotonic() - begun_s >= LIFE_TIMEOUT_S
     killed = process.poll() is None
     if killed:
         process.send_signal(signal.SIGKILL)
@@ -128,7 +130,8 @@ def live(folder: Path, trials: int, kill_at: int | None, chance: random.Random) 
     return {
         "results_before": before,
         "results_after": done(folder),
-        "driver_killed": int(killed),
+        "driver_killed": int(killed and not hung),
+        "hung": int(hung),
         "worker_killed": int(worker_killed),
         "exit_status": process.returncode,
         "life_s": round(time.monotonic() - begun_s, 1),
@@ -209,7 +212,8 @@ def main() -> None:
     if options.json:
         machine = {"cpus": os.cpu_count(), "python": platform.python_version()}
         figures = {"machine": machine, "worker_kills": workers, "verdict": found, "lives": lives}
-        goals = {"lost": 0, "doubled": 0, "left_running": 0, "evaluated": options.trials}
+        found["hung"] = sum(int(str(row["hung"])) for row in lives)
+        goals = {"lost": 0, "doubled": 0, "left_running": 0, "hung": 0, "evaluated": options.trials}
         reach = {key: {"value": found[key], "goal": goal, "holds": found[key] == goal} for key, goal in goals.items()}
         reach["driver_kills"] = {"value": kills, "goal": options.kills, "holds": kills >= options.kills}
         options.json.write_text(json.dumps({"figures": figures, "reach": reach}, indent=2))
