@@ -8,8 +8,8 @@ of sleep, so that kills meet running evaluations; every evaluation that ends wri
 with the ledger's attempts.
 
 lost: evaluations of the budget without a result. doubled: candidates with more than one result or accepted attempt,
-and evaluations in the log that no attempt explains. left running: attempts and candidates without an end. hung: lives that neither reached their kill nor ended in
-`LIFE_TIMEOUT_S`.
+and evaluations in the log that no attempt explains. left running: attempts and candidates without an end. hung: lives
+that neither reached their kill nor ended within `LIFE_TIMEOUT_S`.
 
     python experiments/benchmarks/chaos.py --kills 20 --json out.json
 """
