@@ -30,7 +30,7 @@ from latency_predictors.base import LatencyPredictor
 from latency_predictors.evaluation import CrossValidation, FittedPredictor
 from latency_predictors.features import FEATURE_NAMES
 from latency_predictors.kinds import predictor_kind
-from search_spaces.atomic import write_bytes
+from search_spaces.atomic import sync_folder, write_bytes
 from search_spaces.checksum import read_json, write_json
 from search_spaces.errors import InputError
 from search_spaces.typed_yaml import FileModel, parse
@@ -150,7 +150,7 @@ class Catalog:
         except BaseException:
             rmtree(temporary, ignore_errors=True)
             raise
-        _sync(folder)
+        sync_folder(folder)
         return entry
 
     def load(self, name: str) -> LatencyPredictor:
@@ -228,12 +228,3 @@ def _read(path: Path) -> CatalogEntry:
 
 def _damaged(path: Path, why: str) -> InputError:
     return InputError(f"{path} is damaged ({why}); restore it from a copy, or delete its folder and fit again")
-
-
-def _sync(folder: Path) -> None:
-    """Makes a rename inside a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,18 +1,19 @@
 """Where a ledger is kept: a SQLite file in the run directory, or a schema of a PostgreSQL database.
 
-Both let one coordinator write, and any number of readers read beside it. SQLite's write-ahead log with
-``synchronous=FULL`` survives a power cut after each commit with one fsync, and readers never stop the writer; it needs
-a local disk, as SQLite does not support that log on network file systems. PostgreSQL is for searches that may be taken
-over by another machine.
+Both let one coordinator write, and any number of readers read beside it. In SQLite's write-ahead mode readers never
+stop the writer; it needs a local disk, as SQLite does not support that mode on network file systems. What has to be on
+the disk after each commit, and what shows damage, is the journal beside the file (`nas.search.journal`). PostgreSQL is
+for searches that may be taken over by another machine.
 """
 
 import hashlib
 import json
 import os
 import socket
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from nas.errors import InputError, RunError
+from nas.search.journal import Journal
 from nas.search.schema import LIFE
 from search_spaces.file_lock import FileHeldError, hold
 
@@ -68,32 +70,50 @@ class Database(ABC):
         """Makes this process the one coordinator; the lock ends with the process, however that ends.
 
         Raises:
-            RunError: another process is the coordinator, or the database cannot be reached.
+            RunError: another process is the coordinator, or the database is damaged or cannot be reached.
+        """
+
+    def recorded(self, connection: Connection) -> AbstractContextManager[None]:
+        """Keeps what a transaction changes in a second place, where the first one would not notice damage."""
+        return nullcontext()
+
+    def verify(self) -> None:  # noqa: B027  not every database has such a place
+        """Checks what is read against that second place.
+
+        Raises:
+            RunError: one of them is damaged.
         """
 
 
 class SqliteFile(Database):
-    """A SQLite file, which need not exist yet; the lock is a file beside it."""
+    """A SQLite file, which need not exist yet; the lock and the journal are files beside it."""
 
-    mend = "restore it from a copy"
     schema = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.label = str(path)
+        self.mend = f"`nas doctor {path.parent}` tells more"
+        self._journal = Journal(path)
+        self._verified = False
         self.engine = create_engine(
             URL.create("sqlite", database=str(path)), json_serializer=_dumps, connect_args={"timeout": 60}
         )
 
         @event.listens_for(self.engine, "connect")
         def _configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
+            connection.isolation_level = None  # else Python begins transactions itself, and not before tables are made
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA synchronous=NORMAL")  # the journal's line is on disk before the commit
             connection.execute("PRAGMA foreign_keys=ON")
+
+        @event.listens_for(self.engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN")
 
     def exists(self) -> bool:
         """As `Database.exists`."""
-        return self.path.is_file()
+        return self.path.is_file() or self._journal.path.is_file()
 
     def prepare(self, connection: Connection) -> None:
         """Nothing is needed."""
@@ -107,7 +127,21 @@ class SqliteFile(Database):
         except FileHeldError as held:
             raise _written_by(self.label, f"process {held.holder}") from None
         with lock:
+            self._journal.recover()
+            self._verified = True
             yield
+
+    def recorded(self, connection: Connection) -> AbstractContextManager[None]:
+        """As `Database.recorded`."""
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        return self._journal.recorded(driver)
+
+    def verify(self) -> None:
+        """As `Database.verify`; once, as a reader that stays open has seen that the past is whole."""
+        if not self._verified:
+            self._journal.verify()
+            self._verified = True
 
 
 class PostgresSchema(Database):

@@ -38,11 +38,12 @@ _STATEMENTS = {
 }
 
 FAULT_POINTS = (
-    *(f"{name}:{place}" for name, done in _STATEMENTS.items() for place in ("before", *done, "committed")),
+    *(f"{name}:{place}" for name, done in _STATEMENTS.items() for place in ("before", *done, "recorded", "committed")),
     *("abandon:restored", "propose:told", "propose:submitted", "attempt:submitted", "result:told", "failure:told"),
 )
-"""Where a test can kill the process: before each transaction, after each of its statements, after its commit, and
-after the search acted on it: rebuilt its state, told the sampler, submitted the job."""
+"""Where a test can kill the process: before each transaction, after each of its statements, after it was recorded
+(`Database.recorded`), after its commit, and after the search acted on it: rebuilt its state, told the sampler,
+submitted the job."""
 
 
 def _no_fault(_: str) -> None:
@@ -130,10 +131,12 @@ class Ledger:
         self._fault(f"{name}:before")
         try:
             with self._engine.begin() as connection:
-                transaction = _Transaction(connection, name, self._fault)
-                if name != "begin":
-                    self._check_epoch(transaction, life)
-                yield transaction
+                with self._database.recorded(connection):
+                    transaction = _Transaction(connection, name, self._fault)
+                    if name != "begin":
+                        self._check_epoch(transaction, life)
+                    yield transaction
+                self._fault(f"{name}:recorded")
         except IntegrityError:
             raise
         except DBAPIError as error:
@@ -167,6 +170,7 @@ class Ledger:
     def _reading(self) -> Iterator[Connection]:
         if not self.exists():
             raise RunError(f"there is no ledger at {self.label}: start the search first")
+        self._database.verify()
         with self._translated(), self._engine.connect() as connection:
             yield connection
 

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 from nas.errors import InputError, RunError
@@ -280,17 +279,16 @@ def test_one_process_cannot_coordinate_a_run_twice(ledger: Ledger, opened: Open)
         pass
 
 
-def test_another_format_is_refused_by_number(tmp_path: Path) -> None:
+def test_another_format_is_refused_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file_ledger(tmp_path / "ledger.db")
-    with create_engine(f"sqlite:///{tmp_path / 'ledger.db'}").begin() as connection:
-        connection.execute(text("UPDATE run SET format = 99"))
-    with pytest.raises(RunError, match="has format 99, this version reads 2"):
+    monkeypatch.setattr("nas.search.ledger.FORMAT", 99)
+    with pytest.raises(RunError, match="has format 2, this version reads 99"):
         file_ledger(tmp_path / "ledger.db")
 
 
 def test_a_damaged_file_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "damaged.db").write_bytes(b"not a database, and longer than its header" * 100)
-    with pytest.raises(RunError, match=r"damaged\.db cannot be read .*: restore it"):
+    with pytest.raises(RunError, match=r"damaged\.db and damaged\.journal are both damaged: restore them"):
         file_ledger(tmp_path / "damaged.db")
 
 
@@ -308,11 +306,11 @@ def test_a_full_database_is_told_in_a_sentence_and_loses_nothing(tmp_path: Path)
     assert [c.number for c in Ledger(tmp_path / "ledger.db").candidates()] == list(range(written))
 
 
-def test_a_closed_ledger_is_one_file(tmp_path: Path) -> None:
+def test_a_closed_ledger_is_one_file_and_its_journal(tmp_path: Path) -> None:
     ledger = file_ledger(tmp_path / "ledger.db")
     ledger.propose([proposal(0, 0)], candidate(0))
     ledger.close()
-    assert os.listdir(tmp_path) == ["ledger.db"]
+    assert sorted(os.listdir(tmp_path)) == ["ledger.db", "ledger.journal"]
 
 
 @pytest.mark.postgres
