@@ -2,14 +2,15 @@
 
 ::
 
-    runs/<name>/  config.yaml  status.json  run.lock  ledger.db  supernet/ or networks/<architecture key>/
+    runs/<name>/  config.yaml  status.json  run.lock  ledger.db  ledger.journal
+                  supernet/ or networks/<architecture key>/
                   measurements/<device>.parquet  predictors/<device>/v1/  front.json  front.html  front.png  picks.json
                   finish/<architecture key>/
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from operator import attrgetter
@@ -132,12 +133,7 @@ class Run:
         Raises:
             RunError: another process works on this run.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = hold(self.path / "run.lock")
-        except FileHeldError as held:
-            raise RunError(f"{self.path} is held by process {held.holder}: wait for it or stop it first") from None
-        with lock:
+        with hold_run(self.path):
             yield
 
     @contextmanager
@@ -158,6 +154,10 @@ class Run:
         stages = self.status().get("stages", {})
         assert isinstance(stages, dict)
         stages[stage] = {"state": state, "at_unix_seconds": round(time.time(), 3), "text": text}
+        self.write_status(stages)
+
+    def write_status(self, stages: Mapping[str, object]) -> None:
+        """Writes status.json."""
         # With the config, so that each of the two files can be restored from the other.
         config = self.config.model_dump(mode="json")
         write_json(self.path / "status.json", {"format": 1, "pid": os.getpid(), "stages": stages, "config": config})
@@ -168,6 +168,22 @@ class Run:
             return read_json(self.path / "status.json")
         except (OSError, ValueError):
             return {}
+
+
+@contextmanager
+def hold_run(path: Path) -> Iterator[None]:
+    """Holds a run's directory as `Run.locked` does, whether or not its config can be read.
+
+    Raises:
+        RunError: another process works on this run.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = hold(path / "run.lock")
+    except FileHeldError as held:
+        raise RunError(f"{path} is held by process {held.holder}: wait for it or stop it first") from None
+    with lock:
+        yield
 
 
 def _short(value: object) -> str:

@@ -3,6 +3,7 @@
 Importing this loads nothing heavy: torch, ray and TensorFlow are imported by the verbs that need them.
 """
 
+from nas.api.doctor import Diagnosis, doctor
 from nas.api.fleet import fleet, fleet_rows
 from nas.api.latency import (
     evaluate_latency,
@@ -13,11 +14,15 @@ from nas.api.latency import (
 )
 from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
 from nas.api.results import front, front_rows, pick, point_rows
+from nas.api.run_files import FileState
 from nas.config import ExperimentConfig, load_config
 
 __all__ = [
+    "Diagnosis",
     "ExperimentConfig",
+    "FileState",
     "RunResult",
+    "doctor",
     "evaluate_latency",
     "finish",
     "fit_latency",

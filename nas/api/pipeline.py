@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from nas.api.evaluation import evaluator_of, executor_of, training_device, weights_of
 from nas.api.latency import distinct_networks, fit_measured, profile_of
-from nas.api.results import front, pick, read_picks
+from nas.api.results import front, pick, read_picks, write_front
 from nas.config import ExperimentConfig, SupernetConfig, load_config
-from nas.errors import InputError
+from nas.errors import InputError, RunError
 from nas.front import Front, FrontPoint
 from nas.progress import Progress, ProgressListener, silent
 from nas.run import Run
+from search_spaces.checksum import verify_checksum
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -199,6 +200,13 @@ def _train(run: Run, loaded: _Loaded, progress: ProgressListener) -> TrainedSupe
                 flip=run.config.data.flip,
                 progress=_training_progress(progress),
             )
+    try:
+        verify_checksum(path.read_bytes())
+    except ValueError as error:
+        raise RunError(
+            f"{path} is damaged ({error}): `nas doctor {run.path} --repair` sets it aside, and the same command trains "
+            "it again"
+        ) from None
     return TrainedSupernet(path, stored(path).sha256, len(loaded.data.train.labels))
 
 
@@ -311,22 +319,12 @@ def _search(
             f"failed, {outcome.late} late"
         )
         found = evaluated(ledger)
-    result = Front.of(config.name, objectives, constraints, [(item.architecture, item.values) for item in found])
-    _write_front(run, result)
+    result = write_front(run, found)
     return asdict(outcome) | {
         "on_front": len(result.best),
         "hypervolume": result.hypervolume,
         "knee": result.knee or "",
     }
-
-
-def _write_front(run: Run, result: Front) -> None:
-    from nas.plots.front_html import write_front_html
-    from nas.plots.front_png import write_front_png
-
-    write_front_html(result, run.path / "front.html", run.path)
-    write_front_png(result, run.path / "front.png")
-    result.save(run.front_path)
 
 
 def finish(run_dir: Path, keys: Sequence[str] = (), progress: ProgressListener = silent) -> RunResult:

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas.errors import RunError
 from nas.front import Front, FrontPoint
 from nas.objectives import Constraint, Value
 from nas.run import Run
 from search_spaces.checksum import read_json, write_json
+
+if TYPE_CHECKING:
+    from nas.search.results import EvaluatedArchitecture
 
 
 def front(run_dir: Path) -> Front:
@@ -17,6 +21,24 @@ def front(run_dir: Path) -> Front:
         InputError: no run there, or nothing was searched yet.
     """
     return Front.load(Run.open(run_dir).front_path)
+
+
+def write_front(run: Run, found: "Sequence[EvaluatedArchitecture]") -> Front:
+    """Returns the front of evaluated architectures, written as front.json, front.html and front.png."""
+    from nas.plots.front_html import write_front_html
+    from nas.plots.front_png import write_front_png
+
+    config = run.config
+    result = Front.of(
+        config.name,
+        config.parsed_objectives,
+        config.parsed_constraints,
+        [(item.architecture, item.values) for item in found],
+    )
+    write_front_html(result, run.path / "front.html", run.path)
+    write_front_png(result, run.path / "front.png")
+    result.save(run.front_path)
+    return result
 
 
 def pick(run_dir: Path, within: Sequence[str] = (), rule: str | None = None, count: int = 1) -> tuple[FrontPoint, ...]:

@@ -188,3 +188,25 @@ def finish(
     with ProgressLine() as progress:
         result = api.finish(run, tuple(keys or ()), progress)
     _show_result(result, format)
+
+
+@app.command()
+def doctor(
+    run: RunArgument,
+    repair: Annotated[bool, typer.Option("--repair", help="mend what can be mended; damaged files are kept")] = False,
+    format: FormatOption = "table",
+) -> None:
+    """Looks every file of a run over: what is damaged, what that means, how it is mended; exit status 1 where it is.
+
+    Example: nas doctor runs/digits --repair
+    """
+    from nas import api
+
+    diagnosis = api.doctor(run, repair=repair)
+    emit(diagnosis.to_dict(), diagnosis.rows(), format)
+    for sentence in diagnosis.repaired:
+        say(f"repaired: {sentence}")
+    if not diagnosis.healthy:
+        say(f"next: {f'nas run {run} makes again what was set aside' if repair else f'nas doctor {run} --repair'}")
+        raise typer.Exit(1)
+    say(f"next: nas run {run}" if repair else f"next: nas front {run}")

@@ -77,22 +77,39 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         RunError: there is no whole bundle; the text says what is wrong.
     """
+    report = read_report(folder)
+    for file in report.listed:
+        problem = file_problem(folder, file)
+        if problem:
+            raise RunError(problem)
+    return Bundle(folder, report)
+
+
+def read_report(folder: Path) -> FinishReport:
+    """Returns the report in a folder; the files that it lists are not looked at.
+
+    Raises:
+        RunError: there is none, or it is damaged or of another format.
+    """
     path = folder / REPORT
     try:
         content = read_json(path)
         version = content.get("format")
         if version != FORMAT:
             raise RunError(f"{path} has format {version}, this version reads format {FORMAT}: finish the network again")
-        report = FinishReport.model_validate(content)
+        return FinishReport.model_validate(content)
     except FileNotFoundError:
         raise RunError(f"{folder} holds no finished network (it has no {REPORT}): finish it first") from None
     except (OSError, ValueError, ValidationError) as error:
         detail = str(error).splitlines()[0]
         raise RunError(f"{path} is damaged ({detail}): finish the network again") from None
-    for file in (*report.files, report.weights, report.card):
-        if not (folder / file.name).is_file():
-            raise RunError(f"{folder / file.name} is missing: finish the network again")
-        found = stored(folder / file.name)
-        if (found.bytes, found.sha256) != (file.bytes, file.sha256):
-            raise RunError(f"{folder / file.name} is not the file that {REPORT} lists: finish the network again")
-    return Bundle(folder, report)
+
+
+def file_problem(folder: Path, file: StoredFile) -> str:
+    """Returns what is wrong with a listed file, in a sentence; empty where it is the one that was listed."""
+    if not (folder / file.name).is_file():
+        return f"{folder / file.name} is missing: finish the network again"
+    found = stored(folder / file.name)
+    if (found.bytes, found.sha256) != (file.bytes, file.sha256):
+        return f"{folder / file.name} is not the file that {REPORT} lists: finish the network again"
+    return ""

@@ -240,3 +240,8 @@ class FinishReport(FileModel):
     weights: StoredFile
     card: StoredFile
     environment: dict[str, str]
+
+    @property
+    def listed(self) -> tuple[StoredFile, ...]:
+        """Every file of the bundle but the report."""
+        return (*self.files, self.weights, self.card)

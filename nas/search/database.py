@@ -12,8 +12,8 @@ import os
 import socket
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,15 +73,22 @@ class Database(ABC):
             RunError: another process is the coordinator, or the database is damaged or cannot be reached.
         """
 
-    def recorded(self, connection: Connection) -> AbstractContextManager[None]:
-        """Keeps what a transaction changes in a second place, where the first one would not notice damage."""
-        return nullcontext()
+    @contextmanager
+    def transaction(self, recorded: Callable[[], None]) -> Iterator[Connection]:
+        """Begins a transaction, and commits it where nothing is raised.
 
-    def verify(self) -> None:  # noqa: B027  not every database has such a place
-        """Checks what is read against that second place.
+        Args:
+            recorded: called before the commit, when all that the database does for it by itself is done.
+        """
+        with self.engine.begin() as connection:
+            yield connection
+            recorded()
+
+    def verify(self) -> None:  # noqa: B027  a server sees to that itself
+        """Checks that what will be read is what was committed.
 
         Raises:
-            RunError: one of them is damaged.
+            RunError: it is damaged.
         """
 
 
@@ -131,17 +138,35 @@ class SqliteFile(Database):
             self._verified = True
             yield
 
-    def recorded(self, connection: Connection) -> AbstractContextManager[None]:
-        """As `Database.recorded`."""
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        return self._journal.recorded(driver)
+    @contextmanager
+    def transaction(self, recorded: Callable[[], None]) -> Iterator[Connection]:
+        """As `Database.transaction`; the journal has it before the commit."""
+        try:
+            with self.engine.begin() as connection:
+                driver = connection.connection.driver_connection
+                assert isinstance(driver, sqlite3.Connection)
+                with self._journal.recorded(driver):
+                    yield connection
+                recorded()
+        except BaseException:
+            self._journal.take_back()
+            raise
 
     def verify(self) -> None:
         """As `Database.verify`; once, as a reader that stays open has seen that the past is whole."""
-        if not self._verified:
-            self._journal.verify()
-            self._verified = True
+        if self._verified:
+            return
+        found = self._journal.examine()
+        if found.state == "behind":
+            # The process that wrote the journal's last line was killed before it committed.
+            try:
+                with hold(self.path.with_suffix(".lock")):
+                    self._journal.recover()
+            except OSError:  # another process is the coordinator, or this one may only read
+                raise RunError(found.problem) from None
+        elif found.state != "good":
+            raise RunError(found.problem)
+        self._verified = True
 
 
 class PostgresSchema(Database):

@@ -5,9 +5,9 @@ SQLite's pages carry no checksums, so that a flipped bit inside a value would go
 the rows that it left, as JSON. The database counts the transactions that it holds, so that each of the two files shows
 what the other one lost.
 
-A line is on disk before its transaction commits. Where a process or a machine dies between the two, the next start
-commits the rows of the line (`Journal.recover`), so that SQLite itself need not wait for the disk. A line that was cut
-off while it was written belongs to no commit, and goes.
+A line is on disk before its transaction commits. Where a process or a machine dies between the two, whoever opens the
+ledger next commits the rows of the line (`Journal.recover`), so that SQLite itself need not wait for the disk. A line
+that was cut off while it was written belongs to no commit, and goes.
 
 Nothing here knows the tables; they need row ids (SQLite's default).
 """
@@ -69,6 +69,7 @@ class Journal:
         self.path = database.with_suffix(".journal")
         self._changed: Rows = {}
         self._tail = (0, 0, b"")  # size, number and digest at the end of the file, as last seen
+        self._before: tuple[int, int] | None = None  # size and number before the line of this transaction
         self._known: tuple[int, Mapping[str, tuple[str, ...]]] = (-1, {})  # version of the schema, and its tables
 
     @contextmanager
@@ -82,6 +83,7 @@ class Journal:
             RunError: the journal cannot be written, or it is not that of the database.
         """
         self._changed.clear()
+        self._before = None
         version = _number(connection, "schema_version")
         if version != self._known[0]:
             self._known = version, _tables(connection)
@@ -93,6 +95,20 @@ class Journal:
             self._changed = made | self._changed  # the list of tables is the first of them
         if self._changed:
             self._append(connection, self._changed)
+
+    def take_back(self) -> None:
+        """Takes the line of a transaction whose commit has failed off again."""
+        if self._before is None:
+            return
+        size, number = self._before
+        try:
+            with self._connected() as connection:
+                if _number(connection, "user_version") == number:
+                    os.truncate(self.path, size)
+        except (OSError, sqlite3.DatabaseError) as error:
+            _logger.warning(
+                "%s keeps a line that was not committed, and the next start commits it: %s", self.path, error
+            )
 
     def recover(self) -> None:
         """Brings the database up to its journal, and takes off what was cut off while it was written.
@@ -117,16 +133,6 @@ class Journal:
             connection.execute("COMMIT")
         if self.path.is_file() and self.path.stat().st_size > found.whole_bytes:
             os.truncate(self.path, found.whole_bytes)
-
-    def verify(self) -> None:
-        """Compares the two; works beside a running search.
-
-        Raises:
-            RunError: one of the two is damaged, or transactions are missing.
-        """
-        found = self.examine()
-        if found.state != "good":
-            raise RunError(found.problem)
 
     def examine(self) -> Examination:
         """Returns what a comparison shows; works beside a running search."""
@@ -249,6 +255,7 @@ class Journal:
                 "same command again"
             ) from error
         connection.execute(f"PRAGMA user_version = {number + 1}")
+        self._before = size, number
         self._tail = (size + len(line), number + 1, line[:64])
 
     def _compare(self, connection: sqlite3.Connection) -> Examination:
@@ -285,8 +292,8 @@ class Journal:
             if line.number > version:
                 redo.update(line.rows)
         problem = (
-            f"{self.database} lacks the last {text.last - version} transactions of {self.path.name}: the next start of "
-            f"the search brings them back, or {self._doctor}"
+            f"{self.database} lacks the last {text.last - version} transactions of {self.path.name}: where no search "
+            f"runs, reading it brings them back, or {self._doctor}"
         )
         return Examination("behind", problem, redo, version, text.last, whole_bytes)
 

@@ -42,7 +42,7 @@ FAULT_POINTS = (
     *("abandon:restored", "propose:told", "propose:submitted", "attempt:submitted", "result:told", "failure:told"),
 )
 """Where a test can kill the process: before each transaction, after each of its statements, after it was recorded
-(`Database.recorded`), after its commit, and after the search acted on it: rebuilt its state, told the sampler,
+(`Database.transaction`), after its commit, and after the search acted on it: rebuilt its state, told the sampler,
 submitted the job."""
 
 
@@ -130,13 +130,11 @@ class Ledger:
         """One commit, with values of this life; whoever sees it in the ledger sees all of it."""
         self._fault(f"{name}:before")
         try:
-            with self._engine.begin() as connection:
-                with self._database.recorded(connection):
-                    transaction = _Transaction(connection, name, self._fault)
-                    if name != "begin":
-                        self._check_epoch(transaction, life)
-                    yield transaction
-                self._fault(f"{name}:recorded")
+            with self._database.transaction(lambda: self._fault(f"{name}:recorded")) as connection:
+                transaction = _Transaction(connection, name, self._fault)
+                if name != "begin":
+                    self._check_epoch(transaction, life)
+                yield transaction
         except IntegrityError:
             raise
         except DBAPIError as error:
