@@ -14,11 +14,13 @@ DIGITS = str(Path(__file__).parents[3] / "experiments" / "configs" / "digits.yam
 def test_help_names_every_command(capsys):
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("quickstart", "run", "train", "search", "front", "pick", "fleet", "finish", "latency"):
+    for command in ("quickstart", "run", "train", "search", "front", "pick", "fleet", "finish", "doctor", "latency"):
         assert f"  {command} " in out
 
 
-@pytest.mark.parametrize("command", ["quickstart", "run", "train", "search", "front", "pick", "fleet", "finish"])
+@pytest.mark.parametrize(
+    "command", ["quickstart", "run", "train", "search", "front", "pick", "fleet", "finish", "doctor"]
+)
 def test_every_command_shows_an_example(command, capsys):
     assert run([command, "--help"]) == 0
     assert f"Example: nas {command}" in capsys.readouterr().out

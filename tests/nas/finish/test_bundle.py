@@ -1,11 +1,15 @@
 import json
+import random
+import shutil
 from pathlib import Path
 
 import pytest
 
+from nas.api import doctor
 from nas.errors import RunError
 from nas.finish import read_bundle
 from search_spaces.checksum import read_json, write_json
+from tests.nas.damage import DAMAGE, damaged
 from tests.nas.finish.conftest import Finished
 
 
@@ -70,3 +74,25 @@ def test_a_bundle_has_a_table_row_for_each_file_on_each_device(finished: Finishe
     assert rows[1]["device"] == "cpu"
     assert rows[1]["predicted ms"] == "1 [1e-09, 400]"
     assert json.loads(json.dumps(finished.bundles[0].to_dict()))["key"] == finished.bundles[0].report.key
+
+
+@pytest.mark.slow
+def test_damage_of_any_file_is_told_by_the_reader_and_the_doctor_and_set_aside(
+    finished: Finished, tmp_path: Path
+) -> None:
+    whole = {path.name: path.read_bytes() for path in finished.bundles[0].folder.iterdir()}
+    assert len(whole) == 7
+    run = tmp_path / "run"
+    folder = run / "finish" / finished.bundles[0].report.key
+    for place, name in enumerate(whole):
+        for number, way in enumerate(DAMAGE):
+            shutil.rmtree(run, ignore_errors=True)
+            shutil.copytree(finished.bundles[0].folder, folder)
+            (run / "status.json").touch()
+            (folder / name).write_bytes(damaged(whole[name], way, random.Random(100 * place + number)))
+            with pytest.raises(RunError, match="finish the network again"):
+                read_bundle(folder)
+            states = {Path(file.path).name: file.state for file in doctor(run).files if "finish/" in file.path}
+            assert states[name] == "damaged", (name, way)
+    assert f"{folder.relative_to(run)} was set aside" in " ".join(doctor(run, repair=True).repaired)
+    assert not folder.exists()
