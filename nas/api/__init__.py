@@ -15,6 +15,7 @@ from nas.api.latency import (
 from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
 from nas.api.results import front, front_rows, pick, point_rows
 from nas.api.run_files import FileState
+from nas.api.submit import SubmittedJob, submit
 from nas.config import ExperimentConfig, load_config
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ExperimentConfig",
     "FileState",
     "RunResult",
+    "SubmittedJob",
     "doctor",
     "evaluate_latency",
     "finish",
@@ -40,5 +42,6 @@ __all__ = [
     "run",
     "search",
     "start",
+    "submit",
     "train",
 ]

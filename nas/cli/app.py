@@ -76,6 +76,31 @@ def _show_result(result: "RunResult", format: FormatOption) -> None:
 
 
 @app.command()
+def submit(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    address: Annotated[str, typer.Option(help="of the cluster's job server")] = "http://127.0.0.1:8265",
+    follow: Annotated[bool, typer.Option("--follow", help="print what the job prints until it ends")] = False,
+    format: FormatOption = "table",
+) -> None:
+    """Runs an experiment as a job on a Ray cluster; submitted again, it resumes.
+
+    Example: nas submit experiments/configs/digits.yaml runs_dir=/home/ubuntu/runs --follow
+    """
+    from nas import api
+
+    job = api.submit(config, address, tuple(overrides or ()), follow=follow, log=say)
+    emit(job.to_dict(), [job.to_dict()], format)
+    if job.running:
+        say(f"next: nas submit {config} --follow, with the same options, or ray job stop {job.id}")
+    elif job.status == "SUCCEEDED":
+        say(f"next: copy {job.run_dir} from the cluster, then nas front {job.run_dir.name}")
+    else:
+        say(f"job {job.id} has ended: {job.message or job.status}\nnext: the same command resumes the run")
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(config: ConfigArgument, overrides: OverridesArgument = None, format: FormatOption = "table") -> None:
     """Trains the supernet of an experiment.
 

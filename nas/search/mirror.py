@@ -4,8 +4,8 @@ A process of its own writes it, and reads the ledger for that as any reader does
 slows nor stops the search; what is missing is made up for later, by this process or by that of the next start, and a
 mirror that was deleted is made again from the ledger.
 
-Every candidate is a trial: done is COMPLETE, open RUNNING, given up FAIL, and PRUNED what was never evaluated because
-its costs break a constraint.
+Every candidate is a trial: done is COMPLETE, open RUNNING, given up FAIL, and PRUNED what was stopped early or never
+evaluated because its costs break a constraint.
 """
 
 import logging
@@ -30,6 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import make_url
 
 from nas.errors import RunError
+from nas.evaluators.base import fully_trained
 from nas.run import Run
 from nas.search.ledger import Ledger
 from nas.search.problem import SearchProblem
@@ -109,7 +110,7 @@ class Mirror:
         candidates = ledger.candidates()
         if self._states.keys() - {candidate.architecture.key for candidate in candidates}:
             raise self._of_another()
-        changed = [c for c in candidates if self._states.get(c.architecture.key) != STATES[c.state]]
+        changed = [c for c in candidates if self._states.get(c.architecture.key) != _state(c)]
         attempts: dict[int, list[Attempt]] = {}
         for attempt in ledger.attempts() if changed else ():
             attempts.setdefault(attempt.candidate, []).append(attempt)
@@ -118,7 +119,7 @@ class Mirror:
         return len(changed)
 
     def _write(self, candidate: Candidate, attempts: Sequence[Attempt]) -> None:
-        key, state = candidate.architecture.key, STATES[candidate.state]
+        key, state = candidate.architecture.key, _state(candidate)
         values = known_values(candidate)
         told = [values[o.name] for o in self._problem.objectives] if state == TrialState.COMPLETE else None
         attributes = self._attributes(candidate, attempts)
@@ -156,9 +157,15 @@ class Mirror:
         attributes |= {name: cost.value for name, cost in candidate.costs.items()}
         if attempts:
             attributes |= {"attempts": len(attempts), "worker": attempts[-1].worker}
+        if not fully_trained(candidate.metrics):
+            attributes |= candidate.metrics
         if candidate.state == "failed":
             attributes["error"] = f"{attempts[-1].error_class}: {attempts[-1].error_text}"
         return attributes
+
+
+def _state(candidate: Candidate) -> TrialState:
+    return STATES[candidate.state] if fully_trained(candidate.metrics) else TrialState.PRUNED
 
 
 @contextmanager

@@ -68,14 +68,15 @@ class Tracker:
         values = known_values(candidate)
         if candidate.state != "done":
             return False
+        if not fully_trained(candidate.metrics):
+            self._early_stopped += 1
+            self._feasible += self._problem.feasible(values)
+            return False
         losses = tuple(objective.loss(values[objective.name]) for objective in self._problem.objectives)
         self._worst = tuple(map(max, losses, self._worst or losses))
         if not self._problem.feasible(values):
             return False
         self._feasible += 1
-        if not fully_trained(candidate.metrics):
-            self._early_stopped += 1
-            return False
         for objective in self._problem.objectives:
             best, value = self._best.get(objective.name), values[objective.name]
             if best is None or objective.loss(value) < objective.loss(best):

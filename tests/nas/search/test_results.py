@@ -1,9 +1,15 @@
 from pathlib import Path
 
+import optuna
 import pytest
 from scipy.stats import binomtest
 
+from nas.evaluators.base import Evaluator
+from nas.pareto import non_dominated
+from nas.search.mirror import Mirror
 from nas.search.results import evaluated, wilson_interval
+from nas.search.tracker import SearchProgress
+from search_spaces.architecture import Architecture
 from tests.nas.search.small import Small, accuracy
 
 
@@ -38,9 +44,6 @@ def test_without_a_number_of_images_accuracy_has_no_interval(tmp_path: Path) -> 
 
 
 def test_a_perfect_accuracy_lies_in_its_interval(tmp_path: Path) -> None:
-    from nas.evaluators.base import Evaluator
-    from search_spaces.architecture import Architecture
-
     class Perfect(Evaluator):
         def setup(self) -> None: ...
 
@@ -52,3 +55,38 @@ def test_a_perfect_accuracy_lies_in_its_interval(tmp_path: Path) -> None:
     with small.ledger() as ledger:
         (result,) = evaluated(ledger)
     assert result.values["accuracy"].upper == 1.0
+
+
+class StoppedEarly(Evaluator):
+    """The best of all, had half of them not been stopped after two of four epochs."""
+
+    def setup(self) -> None: ...
+
+    def evaluate(self, architecture: Architecture) -> dict[str, float]:
+        epochs = 2.0 if int(architecture.key[-1], 16) % 2 else 4.0
+        found = accuracy(architecture)
+        return {"accuracy": found + (epochs == 2.0) * (1 - found), "epochs": epochs, "full_epochs": 4.0}
+
+
+def test_what_was_stopped_early_is_kept_and_counted_but_compared_with_nothing(tmp_path: Path) -> None:
+    small = Small(tmp_path, budget=12)
+    heard: list[SearchProgress] = []
+    small.run(evaluator=StoppedEarly(), listener=lambda p: heard.append(p) if isinstance(p, SearchProgress) else None)
+    with small.ledger() as ledger:
+        results, candidates = evaluated(ledger), ledger.candidates()
+        mirror = f"sqlite:///{tmp_path}/optuna.db"
+        assert Mirror(mirror, "search", small.problem).update(ledger) == 12
+        assert Mirror(mirror, "search", small.problem).update(ledger) == 0
+    states = {trial.number: trial.state.name for trial in optuna.load_study(study_name="search", storage=mirror).trials}
+    stopped = {candidate.number for candidate in candidates if candidate.metrics["epochs"] == 2.0}
+    assert 0 < len(stopped) < len(candidates) == 12
+    assert {result.number for result in results} == set(range(12)) - stopped
+    assert states == {number: "PRUNED" if number in stopped else "COMPLETE" for number in range(12)}
+    assert all(set(result.values) == {"accuracy", "macs"} for result in results)
+    last = heard[-1]
+    assert last.done == 12
+    assert last.best["accuracy"] == max(result.values["accuracy"].value for result in results) < 1
+    assert f"{len(stopped)} stopped early" in last.text
+    losses = [(-result.values["accuracy"].value, result.values["macs"].value) for result in results]
+    assert last.front_size == len({loss for loss, keep in zip(losses, non_dominated(losses), strict=True) if keep})
+    assert last.worst == (max(a for a, _ in losses), max(b for _, b in losses))
