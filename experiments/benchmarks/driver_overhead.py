@@ -196,7 +196,7 @@ def main() -> None:
         reach["times_less_than_ray_tune_with_optuna_search"] = reached(round(times, 1), GOAL_TIMES, below=False)
     readers: list[dict[str, object]] = []
     if "readers" in options.parts:
-        readers = measure_readers(options.readers // share, blocks=5, commits=200 // share)
+        readers = measure_readers(options.readers // share, blocks=8, commits=150 // share)
         slower = round(slowdown(readers), 3)
         polls = statistics.fmean(float(str(row["polls_per_s"])) for row in readers if row["readers"])
         print(f"{options.readers // share} readers, {polls:.0f} polls a second: the writer is {slower:.1%} slower")

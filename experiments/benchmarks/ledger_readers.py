@@ -25,7 +25,7 @@ from nas.search.ledger import Ledger
 from nas.search.records import Candidate, Proposal
 from search_spaces.space import load_space
 
-PERIOD_S = 2.0
+PERIOD_S = 5.0
 GOAL = 0.20
 
 
@@ -81,9 +81,7 @@ def measure_readers(readers: int, blocks: int, commits: int) -> list[dict[str, o
             for block in range(2 * blocks):
                 reading = block % 2 == 1
                 (polling.set if reading else polling.clear)()
-                if reading:  # until every page is open and asks
-                    for _ in range(readers):
-                        polls.acquire()
+                time.sleep(PERIOD_S)  # until every page asks, or none; the same pause before either kind
                 before = _count(polls)
                 begun_s = time.perf_counter()
                 times_ms = []
@@ -120,9 +118,6 @@ def _count(polls: Semaphore) -> int:
 
 
 def slowdown(rows: list[dict[str, object]]) -> float:
-    """Returns by what share the median block with readers is slower than the median block without."""
-
-    def middle(reading: bool) -> float:
-        return statistics.median(float(str(row["write_ms_mean"])) for row in rows if bool(row["readers"]) == reading)
-
-    return middle(True) / middle(False) - 1
+    """Returns by what share readers slow the writer: the median over pairs of neighbouring blocks."""
+    times = [float(str(row["write_ms_mean"])) for row in rows]
+    return statistics.median(reading / alone for alone, reading in zip(times[::2], times[1::2], strict=True)) - 1
