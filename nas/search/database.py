@@ -158,12 +158,7 @@ class SqliteFile(Database):
             return
         found = self._journal.examine()
         if found.state == "behind":
-            # The process that wrote the journal's last line was killed before it committed.
-            try:
-                with hold(self.path.with_suffix(".lock")):
-                    self._journal.recover()
-            except OSError:  # another process is the coordinator, or this one may only read
-                raise RunError(found.problem) from None
+            self._journal.recover()  # the process that wrote the journal's last line was killed before it committed
         elif found.state != "good":
             raise RunError(found.problem)
         self._verified = True

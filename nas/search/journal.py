@@ -103,6 +103,7 @@ class Journal:
         size, number = self._before
         try:
             with self._connected() as connection:
+                connection.execute("BEGIN IMMEDIATE")  # a reader may be committing the line
                 if _number(connection, "user_version") == number:
                     os.truncate(self.path, size)
         except (OSError, sqlite3.DatabaseError) as error:
@@ -112,6 +113,8 @@ class Journal:
 
     def recover(self) -> None:
         """Brings the database up to its journal, and takes off what was cut off while it was written.
+
+        It is the database's writer meanwhile. Lines are written by its writer only, so that none is on its way.
 
         Raises:
             RunError: one of the two is damaged.
@@ -130,9 +133,9 @@ class Journal:
                 connection.execute(f"PRAGMA user_version = {found.written}")
                 lacking = found.written - found.held
                 _logger.info("%s lacked the last %d transactions of its journal; they are back", self.database, lacking)
+            if self.path.is_file() and self.path.stat().st_size > found.whole_bytes:
+                os.truncate(self.path, found.whole_bytes)
             connection.execute("COMMIT")
-        if self.path.is_file() and self.path.stat().st_size > found.whole_bytes:
-            os.truncate(self.path, found.whole_bytes)
 
     def examine(self) -> Examination:
         """Returns what a comparison shows; works beside a running search."""
@@ -292,8 +295,8 @@ class Journal:
             if line.number > version:
                 redo.update(line.rows)
         problem = (
-            f"{self.database} lacks the last {text.last - version} transactions of {self.path.name}: where no search "
-            f"runs, reading it brings them back, or {self._doctor}"
+            f"{self.database} lacks the last {text.last - version} transactions of {self.path.name}: reading it, or "
+            f"{self._doctor}, brings them back"
         )
         return Examination("behind", problem, redo, version, text.last, whole_bytes)
 

@@ -1,4 +1,3 @@
-import fcntl
 import os
 import re
 import resource
@@ -12,7 +11,7 @@ import pytest
 
 from nas.errors import RunError
 from nas.search.journal import Journal
-from nas.search.journal_text import read_journal
+from nas.search.journal_text import journal_line, read_journal
 from nas.search.ledger import Ledger
 from nas.search.results import evaluated
 from tests.nas.search.small import Small, child, evaluations, search_in_child, wait_until
@@ -231,17 +230,30 @@ def test_after_a_commit_that_failed_the_next_one_takes_its_place(tmp_path: Path)
         assert [attempt.candidate for attempt in ledger.attempts()] == [0, 1]
 
 
-def test_a_lost_write_ahead_log_is_made_good_where_nobody_holds_the_ledger(killed: Path, tmp_path: Path) -> None:
+def test_a_lost_write_ahead_log_is_made_good_by_whoever_opens_the_ledger_next(killed: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(killed, tmp_path / "copied"))
     expected = content(Path(shutil.copytree(killed, tmp_path / "expected")))
     (folder / "ledger.db-wal").unlink()
     assert re.search(r"lacks the last \d\d transactions", Journal(folder / "ledger.db").examine().problem)
-    lock = (folder / "ledger.lock").open()
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(RunError, match=r"lacks the last \d\d transactions"):
-        content(folder)
-    lock.close()
     assert content(folder) == expected
+    assert Journal(folder / "ledger.db").examine().state == "good"
+
+
+def test_a_reader_brings_back_what_a_commit_lost_beside_the_search_that_writes_on(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger, ledger.coordinated():
+        ledger.begin(IDENTITY)
+        ledger.propose([proposal(0, 0)], candidate(0))
+        path = tmp_path / "ledger.journal"
+        digest = read_journal(path.read_bytes()).lines[-1].digest
+        row: list[str | int | float | None] = [2, 0, 1, 5.0, None, None, None, None, None, 0]
+        with path.open("ab") as file:
+            file.write(journal_line(3, {("attempt", 2): row}, digest))
+            file.write(b"half a line")
+        with Ledger(tmp_path / "ledger.db") as reader:
+            assert [attempt.id for attempt in reader.attempts()] == [1, 2]
+        ledger.propose([proposal(1, 1)], candidate(1))
+        assert [attempt.id for attempt in ledger.attempts()] == [1, 2, 3]
+        assert Journal(tmp_path / "ledger.db").examine().state == "good"
 
 
 def test_a_reader_beside_a_running_search_is_never_told_of_damage(tmp_path: Path) -> None:
