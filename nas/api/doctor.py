@@ -195,9 +195,9 @@ class _Repair:
             run = Run.open(self._run_dir)
             with Ledger.of(run) as ledger:
                 found = evaluated(ledger)
-        except HwnasError as error:
+            kept = "".join(self._keep_copy(file.path) for file in bad)
+            write_front(run, found)
+        except (HwnasError, ValueError) as error:  # the latter where the ledger is that of other objectives
             yield f"{names} cannot be made again: {error}"
             return
-        kept = "".join(self._keep_copy(file.path) for file in bad)
-        write_front(run, found)
         yield f"front.json, front.html and front.png were made again from {len(found)} results{kept}"

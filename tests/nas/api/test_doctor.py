@@ -260,3 +260,13 @@ def test_the_same_run_makes_again_what_was_set_aside_and_evaluates_nothing_again
     assert path.read_bytes() == whole
     assert results(copied)[:4] == before
     assert api.doctor(copied).healthy
+
+
+def test_a_front_that_cannot_be_made_again_is_told_and_the_rest_is_mended(copied: Path, run: Run) -> None:
+    Run(copied, run.config.model_copy(update={"objectives": ("accuracy", "weight_bytes@cpu")})).write_config()
+    (copied / "front.json").unlink()
+    (copied / "picks.json").write_text("{}")
+    diagnosis = api.doctor(copied, repair=True)
+    assert "front.json cannot be made again: " in diagnosis.repaired[0]
+    assert "picks.json was set aside" in diagnosis.repaired[1]
+    assert not diagnosis.healthy
