@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.nas.search.small import wait_until
+
 
 def server_programs() -> Path | None:
-    """The folder of initdb and pg_ctl: on the PATH, or where Debian keeps it."""
+    """The folder of initdb and postgres: on the PATH, or where Debian keeps it."""
     found = shutil.which("initdb")
     if found:
         return Path(found).parent
@@ -32,22 +34,41 @@ def postgres_server() -> Iterator[str]:
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # the path of a socket has at most 107 bytes
 
-    def run(*command: str | Path) -> None:
-        as_user = ["runuser", "-u", user, "--"] if user else []
-        done = subprocess.run([*as_user, *command], capture_output=True, text=True, cwd=folder, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
+    as_user = ["runuser", "-u", user, "--"] if user else []
     if user:
         shutil.chown(folder, user)
-    data, options = folder / "data", f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+    initdb = [programs / "initdb", "--no-sync", "--auth=trust", "--username=hwnas", "--encoding=UTF8"]
+    done = subprocess.run(
+        [*as_user, *initdb, "-D", folder / "data"], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    data = folder / "data"
+    settings = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off"}
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    # It ends when its standard input does: also when the tests are killed.
+    shell = ["sh", "-c", '"$@" & server=$!; read -r _; kill -QUIT $server; wait', "sh"]
+    server = subprocess.Popen(
+        [*as_user, *shell, programs / "postgres", "-D", data, *options],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
+    )  # fmt: skip
     try:
-        run(programs / "initdb", "--no-sync", "--auth=trust", "--username=hwnas", "--encoding=UTF8", "-D", data)
-        run(programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
-        yield f"postgresql+psycopg://hwnas@/postgres?host={folder}"
+        wait_until(lambda: (folder / ".s.PGSQL.5432").exists())
+        url = f"postgresql+psycopg://hwnas@/postgres?host={folder}"
+        wait_until(lambda: answers(url))
+        yield url
     finally:
-        if (data / "postmaster.pid").exists():
-            run(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+        server.communicate()
         shutil.rmtree(folder)
+
+
+def answers(url: str) -> bool:
+    import psycopg
+
+    try:
+        execute(url, "SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def execute(url: str, statement: str) -> None:
