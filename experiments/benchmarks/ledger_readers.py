@@ -83,7 +83,7 @@ def measure_readers(readers: int, blocks: int, commits: int) -> list[dict[str, o
                 (polling.set if reading else polling.clear)()
                 time.sleep(PERIOD_S)  # until every page asks, or none; the same pause before either kind
                 before = _count(polls)
-                begun_s = time.perf_counter()
+                begun_s, begun_cpu_s = time.perf_counter(), time.thread_time()
                 times_ms = []
                 for _ in range(commits):
                     number, architecture = next(left)
@@ -94,7 +94,7 @@ def measure_readers(readers: int, blocks: int, commits: int) -> list[dict[str, o
                     assert attempt is not None
                     ledger.commit_result(attempt, {"accuracy": 0.5}, "benchmark")
                     times_ms.append((time.perf_counter() - start_s) * 1e3)
-                wall_s = time.perf_counter() - begun_s
+                wall_s, cpu_s = time.perf_counter() - begun_s, time.thread_time() - begun_cpu_s
                 rows.append(
                     {
                         "readers": readers if reading else 0,
@@ -102,6 +102,7 @@ def measure_readers(readers: int, blocks: int, commits: int) -> list[dict[str, o
                         "candidates": commits,
                         "polls_per_s": round((_count(polls) - before) / wall_s, 1),
                         "write_ms_mean": round(wall_s / commits * 1e3, 3),
+                        "write_cpu_ms_mean": round(cpu_s / commits * 1e3, 3),
                         "write_ms_median": round(statistics.median(times_ms), 3),
                     }
                 )
@@ -117,7 +118,12 @@ def _count(polls: Semaphore) -> int:
     return value
 
 
-def slowdown(rows: list[dict[str, object]]) -> float:
-    """Returns by what share readers slow the writer: the median over pairs of neighbouring blocks."""
-    times = [float(str(row["write_ms_mean"])) for row in rows]
+def slowdown(rows: list[dict[str, object]], column: str = "write_ms_mean") -> float:
+    """Returns by what share readers slow the writer: the median over pairs of neighbouring blocks.
+
+    Args:
+        rows: of `measure_readers`.
+        column: wall time, or the CPU time of the writer alone, which other work on the machine hardly touches.
+    """
+    times = [float(str(row[column])) for row in rows]
     return statistics.median(reading / alone for alone, reading in zip(times[::2], times[1::2], strict=True)) - 1
