@@ -60,7 +60,7 @@ def test_the_work_of_lost_nodes_and_killed_workers_is_done_by_others_in_the_same
         cluster.add_node(num_cpus=1)
     wait_until(lambda: len(setups(small) - early) >= 2, 120)
     os.kill(int((setups(small) - early).pop()), signal.SIGKILL)
-    process.join(150)
+    process.join(300)
     assert process.exitcode == 0
     assert small.candidates() == whole.candidates(), "nothing is lost"
     with small.ledger() as ledger:
