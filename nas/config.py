@@ -179,12 +179,17 @@ class SearchConfig(FileModel):
     """The search.
 
     Attributes:
-        sampler: ``nsga2``, ``tpe`` (multivariate) or ``random``.
+        sampler: ``hypervolume`` (Gaussian process and expected hypervolume improvement; needs the fewest evaluations),
+            ``nsga2``, ``tpe`` (multivariate) or ``random``.
         budget: distinct architectures to evaluate.
         population: of NSGA-II.
         mirror: an Optuna storage's URL, such as ``sqlite:///runs/digits/optuna.db``, that is kept a copy of the
             search, so that ``optuna-dashboard`` shows it; null for none. The run's own config.yaml leaves a password
             out.
+        accuracy_noise: standard deviation of repeated evaluations of one architecture, as a fraction; for
+            ``hypervolume``. 0 where, as with a supernet, the same architecture always gets the same accuracy.
+        min_gain: the search ends when the last `GAIN_PATIENCE` proposals of ``hypervolume`` were all expected to add
+            less than this share to the hypervolume of the front; null for no such end.
         max_minutes: of searching, summed over all starts of the run; of a start that was killed, the time up to its
             last commit counts. Running evaluations are awaited. Null for no limit.
         retry_seconds: a candidate whose evaluation failed waits this long before its next one, then twice as long, and
@@ -194,10 +199,12 @@ class SearchConfig(FileModel):
         extended_from: written by ``nas search --more``: evaluations there were when the last extension began.
     """
 
-    sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
+    sampler: Literal["hypervolume", "nsga2", "tpe", "random"] = "hypervolume"
     budget: Count = 120
     population: Annotated[int, Field(ge=4)] = 24
     mirror: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://\S+$")] | None = Field(default=None, repr=False)
+    accuracy_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    min_gain: Annotated[float, Field(gt=0, lt=1)] | None = None
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     retry_seconds: Annotated[float, Field(ge=0)] = 1.0
     warm_start: tuple[str, ...] = ()

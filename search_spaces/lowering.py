@@ -1,8 +1,13 @@
 """From an architecture to its layers."""
 
+from collections.abc import Hashable
+
 from search_spaces.architecture import Architecture
 from search_spaces.layer import IMAGE, Activation, LayerSpec, check_chain, conv_output_size
 from search_spaces.stage_table import Stage, StageTable, block_type, make_divisible
+
+Blocks = dict[tuple[Hashable, ...], tuple[LayerSpec, ...]]
+"""Layers of blocks by all that decides them; networks of a space share most of their blocks."""
 
 
 class _Builder:
@@ -12,13 +17,13 @@ class _Builder:
         self.layers: list[LayerSpec] = []
         self.last, self.channels, self.size = IMAGE, channels, size
 
-    def _append(self, layer: LayerSpec) -> None:
+    def append(self, layer: LayerSpec) -> None:
         self.layers.append(layer)
         self.last, self.channels, self.size = layer.name, layer.out_channels, layer.out_size
 
     def conv(self, name: str, channels: int, kernel: int, stride: int, activation: Activation, groups: int = 1) -> None:
         out_size = conv_output_size(self.size, kernel, stride)
-        self._append(
+        self.append(
             LayerSpec(
                 name, "conv", (self.last,), self.channels, channels, self.size, out_size,
                 kernel=kernel, stride=stride, groups=groups, activation=activation, batch_norm=True,
@@ -26,7 +31,7 @@ class _Builder:
         )  # fmt: skip
 
     def squeeze_excite(self, name: str, squeeze_channels: int, gate: Activation) -> None:
-        self._append(
+        self.append(
             LayerSpec(
                 name, "squeeze_excite", (self.last,), self.channels, self.channels, self.size, self.size,
                 activation=gate, squeeze_channels=squeeze_channels,
@@ -34,21 +39,22 @@ class _Builder:
         )  # fmt: skip
 
     def add(self, name: str, other: str) -> None:
-        self._append(LayerSpec(name, "add", (self.last, other), self.channels, self.channels, self.size, self.size))
+        self.append(LayerSpec(name, "add", (self.last, other), self.channels, self.channels, self.size, self.size))
 
     def global_pool(self, name: str) -> None:
-        self._append(LayerSpec(name, "global_pool", (self.last,), self.channels, self.channels, self.size, 1))
+        self.append(LayerSpec(name, "global_pool", (self.last,), self.channels, self.channels, self.size, 1))
 
     def linear(self, name: str, features: int, activation: Activation) -> None:
-        self._append(LayerSpec(name, "linear", (self.last,), self.channels, features, 1, 1, activation=activation))
+        self.append(LayerSpec(name, "linear", (self.last,), self.channels, features, 1, 1, activation=activation))
 
 
-def build_layers(table: StageTable, architecture: Architecture) -> tuple[LayerSpec, ...]:
+def build_layers(table: StageTable, architecture: Architecture, blocks: Blocks) -> tuple[LayerSpec, ...]:
     """Returns the layers of an architecture in execution order.
 
     Args:
         table: the space's stage table.
         architecture: a canonical architecture of that space.
+        blocks: built before from this table; new ones are put in.
     """
     get = architecture.get
     width = float(get("width", table.width[0]))
@@ -59,7 +65,7 @@ def build_layers(table: StageTable, architecture: Architecture) -> tuple[LayerSp
     for number, stage in enumerate(table.stages, start=1):
         channels = table.scaled(int(get(f"stage{number}.channels", stage.channels[0])), width)
         for block in range(1, int(get(f"stage{number}.depth", stage.depth[0])) + 1):
-            _block(build, table, stage, architecture, number, block, channels)
+            _block(build, table, stage, architecture, number, block, channels, blocks)
     head = table.head
     if head.conv:
         # As MobileNetV2 does, a width below 1 does not narrow the last convolution.
@@ -80,6 +86,7 @@ def _block(
     number: int,
     block: int,
     channels: int,
+    blocks: Blocks,
 ) -> None:
     get = architecture.get
     shared, own = f"stage{number}", f"stage{number}.block{block}" if stage.share == "block" else f"stage{number}"
@@ -87,13 +94,21 @@ def _block(
     expansion = float(get(f"{own}.expansion", stage.expansion[0]))
     squeeze = bool(get(f"{shared}.squeeze_excite", stage.squeeze_excite[0]))
     activation: Activation = str(get(f"{shared}.activation", stage.activation[0]))  # type: ignore[assignment]
+    type_name = str(get(f"{own}.type", stage.type[0])) if stage.op == "typed_bottleneck" else ""
+    chosen = (kernel, expansion, squeeze, activation, type_name)
+    key = (number, block, channels, *chosen, build.last, build.channels, build.size)
+    if key in blocks:
+        for layer in blocks[key]:
+            build.append(layer)
+        return
+    before = len(build.layers)
     stride = stage.stride if block == 1 else 1
     name = f"stage{number}_block{block}"
     source, source_channels, source_size = build.last, build.channels, build.size
     hidden = make_divisible(source_channels * expansion, table.channel_divisor) if expansion != 1 else source_channels
 
     if stage.op == "typed_bottleneck":
-        _typed_bottleneck(build, name, str(get(f"{own}.type", stage.type[0])), channels, stride, activation)
+        _typed_bottleneck(build, name, type_name, channels, stride, activation)
     elif stage.op == "conv":
         build.conv(f"{name}_conv", channels, kernel, stride, activation)
     elif stage.op == "fused_bottleneck":
@@ -115,6 +130,7 @@ def _block(
     unchanged = (source_channels, source_size) == (build.channels, build.size)
     if stage.residual and unchanged and build.last != source:
         build.add(f"{name}_add", source)
+    blocks[key] = tuple(build.layers[before:])
 
 
 def _typed_bottleneck(

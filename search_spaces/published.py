@@ -9,7 +9,6 @@ from functools import cache
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.layer import Activation, LayerSpec
-from search_spaces.lowering import build_layers
 from search_spaces.space import SearchSpace
 from search_spaces.stage_table import Head, Stage, StageTable, Stem
 
@@ -38,7 +37,7 @@ class PublishedNetwork:
     @property
     def layers(self) -> tuple[LayerSpec, ...]:
         """The network's layers, for its own image size and 1000 classes."""
-        return build_layers(self.table, SearchSpace(self.table).smallest())
+        return SearchSpace(self.table).layers(SearchSpace(self.table).smallest())
 
 
 def _row(

@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
-from search_spaces.lowering import build_layers
+from search_spaces.lowering import Blocks, build_layers
 from search_spaces.stage_table import StageTable
 from search_spaces.typed_yaml import parse, read_yaml
 
@@ -68,6 +68,14 @@ class SearchSpace:
     def dimensions(self) -> tuple[Dimension, ...]:
         """Every choice of the search, in the order of the network."""
         return tuple(dimension for dimension in self.all_dimensions() if len(dimension.choices) > 1)
+
+    def __getstate__(self) -> dict[str, StageTable]:
+        return {"table": self.table}  # what was worked out stays behind
+
+    @cached_property
+    def _layers(self) -> Callable[[Architecture], tuple[LayerSpec, ...]]:
+        blocks: Blocks = {}
+        return lru_cache(maxsize=4096)(lambda architecture: build_layers(self.table, architecture, blocks))
 
     @cached_property
     def _by_name(self) -> dict[str, Dimension]:
@@ -203,7 +211,7 @@ class SearchSpace:
 
     def layers(self, architecture: Architecture) -> tuple[LayerSpec, ...]:
         """Returns the layers of an architecture of this space, in execution order."""
-        return build_layers(self.table, architecture)
+        return self._layers(architecture)
 
     @cached_property
     def shared_layers(self) -> dict[str, LayerSpec]:

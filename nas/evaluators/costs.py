@@ -12,10 +12,10 @@ from search_spaces.space import SearchSpace
 
 
 class CostModel(Protocol):
-    """Tells the costs of an architecture without running it."""
+    """Tells the costs of architectures without running them."""
 
-    def costs(self, architecture: Architecture) -> dict[str, Value]:
-        """Returns the costs by objective name, such as ``latency_ms@cpu``."""
+    def costs_of(self, architectures: Sequence[Architecture]) -> list[dict[str, Value]]:
+        """Returns the costs of each by objective name, such as ``latency_ms@cpu``; the same names for all."""
         ...
 
 
@@ -52,12 +52,8 @@ class AnalyticAndPredictedCosts:
                     "measure it and fit its predictor first"
                 )
 
-    def costs(self, architecture: Architecture) -> dict[str, Value]:
-        """Returns the costs of one architecture, by objective name."""
-        return self.costs_of([architecture])[0]
-
     def costs_of(self, architectures: Sequence[Architecture]) -> list[dict[str, Value]]:
-        """Returns the costs of several architectures, which predictors tell faster together than one by one."""
+        """Returns the costs of each architecture by objective name; predictors tell many faster than one by one."""
         networks = [self._space.layers(architecture) for architecture in architectures]
         costs: list[dict[str, Value]] = [{} for _ in networks]
         for objective in self._objectives:

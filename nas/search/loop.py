@@ -28,7 +28,7 @@ from nas.search.interrupts import stop_on_signals
 from nas.search.ledger import Ledger
 from nas.search.problem import SearchProblem
 from nas.search.records import Candidate, Proposal
-from nas.search.samplers import get_sampler
+from nas.search.samplers import GAIN, get_sampler
 from nas.search.study import SearchStudy, Told
 from nas.search.tracker import Tracker, known_values
 from nas.search.warm_start import parameters_of, warm_start
@@ -43,12 +43,15 @@ die for reasons that are not the candidate's, so that it gets more of those."""
 MAX_FAILED_IN_A_ROW = 5
 """Candidates given up without a success in between before the search ends: the fault is not the candidates'."""
 
+GAIN_PATIENCE = 10
+"""Proposals in a row of which less than `search.min_gain` was expected before the search ends."""
+
 MAX_BARREN_PROPOSALS = 1000
 """Proposals in a row that bring nothing to evaluate (known, or breaking a constraint) before the search ends."""
 
 _POLL_SECONDS = 1.0
 
-EndKind = Literal["budget", "time", "space exhausted", "nothing new", "stopped"]
+EndKind = Literal["budget", "time", "no gain", "space exhausted", "nothing new", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ class SearchOutcome:
     """How a search ended.
 
     Attributes:
-        kind: ``budget`` reached, ``time`` over, ``space exhausted`` (every architecture is known), ``nothing new``
-            (the sampler keeps proposing what is known or not allowed) or ``stopped`` from outside.
+        kind: ``budget`` reached, ``time`` over, ``no gain`` expected any more, ``space exhausted`` (every architecture
+            is known), ``nothing new`` (the sampler keeps proposing what is known or not allowed) or ``stopped`` from
+            outside.
         reason: in words.
         evaluated: distinct architectures with a result, those of earlier starts included.
         infeasible: distinct architectures that were not evaluated because their costs break a constraint.
@@ -142,7 +146,7 @@ class _Search:
         self._config = config
         self._listener = listener
         self._stop = stop
-        self._study = SearchStudy(problem.space, problem.objectives, get_sampler(problem.space, config), seed=seed)
+        self._study = SearchStudy(problem.space, problem.objectives, get_sampler(problem, costs, config), seed=seed)
         self._tracker = Tracker(problem)
         self._candidates: dict[str, Candidate] = {}  # by architecture key
         self._questions: dict[str, list[int]] = {}  # proposals that wait for an open candidate
@@ -159,6 +163,7 @@ class _Search:
         self._repeats: list[Proposal] = []
         self._barren = 0
         self._failed_in_a_row = 0
+        self._gains: deque[float] = deque(maxlen=GAIN_PATIENCE)  # expected of the last proposals
 
     def run(self) -> SearchOutcome:
         self._restore()
@@ -198,6 +203,7 @@ class _Search:
         for proposal in self._ledger.proposals():
             candidate = by_number[proposal.candidate]
             self._study.restore(proposal, self._told(candidate))
+            self._note_gain(proposal)
             if candidate.state == "open":
                 self._questions[candidate.architecture.key].append(proposal.number)
             self._proposals += 1
@@ -241,7 +247,18 @@ class _Search:
             return "space exhausted", f"all {size} architectures of the space are known"
         if self._barren >= MAX_BARREN_PROPOSALS:
             return "nothing new", self._barren_reason()
+        least = self._config.min_gain
+        if least is not None and len(self._gains) == GAIN_PATIENCE and max(self._gains) < least:
+            return "no gain", (
+                f"the last {GAIN_PATIENCE} proposals were expected to add at most {max(self._gains):.2g} each to the "
+                f"hypervolume of the front, as a share of it (search.min_gain is {least:g})"
+            )
         return None
+
+    def _note_gain(self, proposal: Proposal) -> None:
+        gain = proposal.sampler_state["trial"].get(GAIN)
+        if gain is not None:
+            self._gains.append(gain)
 
     def _next_open(self) -> Candidate | None:
         """Returns a candidate to evaluate again: left open by an earlier start, or one whose pause is over."""
@@ -262,14 +279,17 @@ class _Search:
         known = self._candidates.get(architecture.key)
         if known is not None:
             self._repeats.append(Proposal(number, known.number, parameters, sampler_state))
+            self._note_gain(self._repeats[-1])
             self._answer(number, known)
             self._barren += 1
             return
-        costs = {name: cost for name, cost in self._costs.costs(architecture).items() if name in self._problem.names}
+        (costs,) = self._costs.costs_of([architecture])
+        costs = {name: cost for name, cost in costs.items() if name in self._problem.names}
         candidate = Candidate(len(self._candidates), architecture, costs)
         if not self._problem.feasible(known_values(candidate)):
             candidate = dataclasses.replace(candidate, state="infeasible")
         proposals = [*self._repeats, Proposal(number, candidate.number, parameters, sampler_state)]
+        self._note_gain(proposals[-1])
         attempt = self._ledger.propose(proposals, candidate)
         self._repeats.clear()
         self._candidates[architecture.key] = candidate

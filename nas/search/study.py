@@ -75,12 +75,6 @@ class SearchStudy:
         }
         return trial.number, trial.params, state
 
-    @property
-    def expected_gain(self) -> float | None:
-        """What the sampler expects its last proposal to add to the front; None where it cannot tell."""
-        gain = getattr(self._study.sampler, "expected_gain", None)
-        return None if gain is None else float(gain)
-
     def tell(self, number: int, told: Told) -> None:
         """Answers a question."""
         trial = self._asked.pop(number)

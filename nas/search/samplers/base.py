@@ -14,13 +14,16 @@ from optuna.samplers import BaseSampler
 
 from nas.config import SearchConfig
 from nas.errors import InputError
+from nas.evaluators.costs import CostModel
+from nas.search.problem import SearchProblem
 from search_spaces.space import SearchSpace
 
 SeededSampler = Callable[[int], BaseSampler]
 """Returns the sampler that answers one question, given that question's seed (0 to 2**32 - 1)."""
 
-SamplerFactory = Callable[[SearchSpace, SearchConfig], SeededSampler]
-"""Called once in a search; what it prepares, the sampler of every question may share."""
+SamplerFactory = Callable[[SearchProblem, CostModel, SearchConfig], SeededSampler]
+"""Called once in a search, with what can be told without an evaluation; what it prepares, the sampler of every question
+may share."""
 
 _SAMPLERS: dict[str, SamplerFactory] = {}
 
@@ -46,8 +49,8 @@ def list_samplers() -> list[str]:
     return sorted(_SAMPLERS)
 
 
-def get_sampler(space: SearchSpace, config: SearchConfig) -> SeededSampler:
-    """Returns the sampler of a config for a space.
+def get_sampler(problem: SearchProblem, costs: CostModel, config: SearchConfig) -> SeededSampler:
+    """Returns the sampler of a config for what is searched.
 
     Raises:
         InputError: nothing is registered under the config's name.
@@ -57,7 +60,7 @@ def get_sampler(space: SearchSpace, config: SearchConfig) -> SeededSampler:
         close = get_close_matches(name, _SAMPLERS, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise InputError(f"search.sampler must be one of {', '.join(list_samplers())}, got {name!r}{hint}")
-    return _SAMPLERS[name](space, config)
+    return _SAMPLERS[name](problem, costs, config)
 
 
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:

@@ -14,6 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # published without types
 
+from nas.pareto import hypervolume
 from nas.search.samplers.gaussian_process import Kernel
 from nas.search.samplers.history import History
 from nas.search.samplers.knowledge import Describer, Knowledge, only_value
@@ -23,6 +24,9 @@ from nas.search.samplers.proposal import Effort, most_promising, spread_out
 Floats = NDArray[np.float64]
 
 _LEAST_TO_MODEL = 4
+
+GAIN = "hypervolume:gain"
+"""Attribute of a trial: the share that it was expected to add to the hypervolume of the trials before it."""
 
 
 @cache
@@ -136,7 +140,10 @@ class HypervolumeSampler(BaseSampler):
             noise_std = np.zeros(len(history.signs)) if self._noise_std is None else np.asarray(self._noise_std)
             models = ObjectiveModels(history, self._cost_columns(len(history.signs)), noise_std, self._kernels)
             reference = self._worst(history, describer)
-            genome = most_promising(describer, history, models, reference, self._effort, rng)
+            genome, gain = most_promising(describer, history, models, reference, self._effort, rng)
+            volume = hypervolume(models.losses[history.feasible], reference)
+            # Where only Optuna's own samplers write too: a study that is rebuilt has it again.
+            study._storage.set_trial_system_attr(trial._trial_id, GAIN, gain / volume if volume > 0 else 1.0)
         return describer.params(genome)
 
     def _describer(self, search_space: Mapping[str, BaseDistribution]) -> Describer:

@@ -6,8 +6,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.config import SearchConfig
+from nas.evaluators.costs import CostModel
+from nas.search.problem import SearchProblem
 from nas.search.samplers.base import SeededSampler, distributions, register_sampler
-from search_spaces.space import SearchSpace
 
 
 class StaticSpaceNSGAII(NSGAIISampler):
@@ -65,9 +66,9 @@ class StaticSpaceNSGAII(NSGAIISampler):
 
 
 @register_sampler("nsga2")
-def nsga2_sampler(space: SearchSpace, config: SearchConfig) -> SeededSampler:
+def nsga2_sampler(problem: SearchProblem, costs: CostModel, config: SearchConfig) -> SeededSampler:
     """Returns NSGA-II with the config's population."""
-    dimensions: dict[str, BaseDistribution] = dict(distributions(space))
+    dimensions: dict[str, BaseDistribution] = dict(distributions(problem.space))
 
     def sampler(seed: int) -> BaseSampler:
         return StaticSpaceNSGAII(dimensions, config.population, seed)

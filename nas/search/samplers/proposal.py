@@ -81,8 +81,8 @@ def most_promising(
     reference: Floats,
     effort: Effort,
     rng: np.random.Generator,
-) -> Floats:
-    """Returns the genome of greatest expected hypervolume improvement that the inner search finds.
+) -> tuple[Floats, float]:
+    """Returns the genome of greatest expected hypervolume improvement that the inner search finds, and the improvement.
 
     Args:
         describer: of the space.
@@ -110,11 +110,10 @@ def most_promising(
         pool.add(children(describer.space, candidates.genomes[order], size, rng))
     candidates, _, _, gain, free = pool.collected()
     if not free.any():
-        return _any(describer, rng)
+        return _any(describer, rng), 0.0
     # Where no gain is expected anywhere, the least violation decides, then chance.
     order = np.lexsort((rng.random(len(gain)), candidates.violation, -gain, ~free))
-    best_genome: Floats = candidates.genomes[order[0]]
-    return best_genome
+    return candidates.genomes[order[0]], float(gain[order[0]])
 
 
 def spread_out(describer: Describer, history: History, rng: np.random.Generator) -> Floats:

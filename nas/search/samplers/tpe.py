@@ -6,8 +6,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from nas.config import SearchConfig
+from nas.evaluators.costs import CostModel
+from nas.search.problem import SearchProblem
 from nas.search.samplers.base import SeededSampler, distributions, register_sampler
-from search_spaces.space import SearchSpace
 
 
 class StaticSpaceTPE(TPESampler):
@@ -30,9 +31,9 @@ class StaticSpaceTPE(TPESampler):
 
 
 @register_sampler("tpe")
-def tpe_sampler(space: SearchSpace, config: SearchConfig) -> SeededSampler:
+def tpe_sampler(problem: SearchProblem, costs: CostModel, config: SearchConfig) -> SeededSampler:
     """Returns multivariate TPE."""
-    dimensions: dict[str, BaseDistribution] = dict(distributions(space))
+    dimensions: dict[str, BaseDistribution] = dict(distributions(problem.space))
 
     def sampler(seed: int) -> BaseSampler:
         return StaticSpaceTPE(dimensions, seed)

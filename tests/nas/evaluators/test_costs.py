@@ -47,7 +47,7 @@ def test_counts_are_exact_and_bytes_are_those_of_the_devices_precision() -> None
     fp32, int8 = (network_cost(SPACE.layers(architecture), precision) for precision in ("fp32", "int8"))
     values = (fp32.macs, fp32.parameters, fp32.weight_bytes, int8.weight_bytes, int8.peak_activation_bytes)
     expected = {name: Value(value, "analytic") for name, value in zip(names, values, strict=True)}
-    assert model.costs(architecture) == expected
+    assert model.costs_of([architecture])[0] == expected
 
 
 def test_a_predicted_cost_carries_the_predictors_interval(predictor: LatencyPredictor) -> None:
@@ -57,7 +57,7 @@ def test_a_predicted_cost_carries_the_predictors_interval(predictor: LatencyPred
     architecture = SPACE.sample(np.random.default_rng(1))
     predicted = predictor.predict([SPACE.layers(architecture)])
     mean, lower, upper = (column[0] for column in (predicted.mean, predicted.lower, predicted.upper))
-    assert model.costs(architecture) == {"latency_ms@cpu": Value(mean, "predicted", lower, upper)}
+    assert model.costs_of([architecture])[0] == {"latency_ms@cpu": Value(mean, "predicted", lower, upper)}
 
 
 def test_many_architectures_cost_the_same_together_as_one_by_one(predictor: LatencyPredictor) -> None:
@@ -67,7 +67,7 @@ def test_many_architectures_cost_the_same_together_as_one_by_one(predictor: Late
     rng = np.random.default_rng(2)
     architectures = [SPACE.sample(rng) for _ in range(5)]
     together = model.costs_of(architectures)
-    assert_close(together, [model.costs(architecture) for architecture in architectures])
+    assert_close(together, [model.costs_of([architecture])[0] for architecture in architectures])
 
 
 def assert_close(ones: Sequence[dict[str, Value]], others: Sequence[dict[str, Value]]) -> None:

@@ -105,6 +105,7 @@ class Small:
     temporary: Path | None = None
     retry_seconds: float = 0.0
     max_minutes: float | None = None
+    min_gain: float | None = None
     warm_start: tuple[str, ...] = ()
     answers: int = 1
     log_folder: Path | None = None
@@ -154,6 +155,7 @@ class Small:
                     population=self.population,
                     retry_seconds=self.retry_seconds,
                     max_minutes=self.max_minutes,
+                    min_gain=self.min_gain,
                     warm_start=self.warm_start,
                 ),
                 seed=self.seed,

@@ -125,7 +125,7 @@ def test_a_search_killed_at_random_finds_the_same_candidates_as_one_that_was_not
     assert_nothing_lost_or_doubled(killed, kills, workers=1)
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "random"])
+@pytest.mark.parametrize("sampler", ["hypervolume", "nsga2", "random"])
 def test_one_seed_and_one_worker_give_one_list_of_candidates_and_one_front_also_with_a_kill_in_between(
     tmp_path: Path, sampler: str
 ) -> None:

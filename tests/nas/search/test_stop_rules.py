@@ -1,5 +1,6 @@
 """How a search ends, and goes on: by time, and by whatever else, with the reason in the ledger."""
 
+import re
 import threading
 from pathlib import Path
 
@@ -37,3 +38,19 @@ def test_the_ledger_tells_how_every_start_ended(tmp_path: Path) -> None:
         (epoch, outcome.kind, outcome.reason) for epoch, outcome in enumerate(outcomes, start=1)
     ]
     assert [outcome.kind for outcome in outcomes] == ["stopped", "budget"]
+
+
+def test_a_search_ends_when_no_gain_is_expected_and_a_smaller_least_gain_goes_on(tmp_path: Path) -> None:
+    settings = {"sampler": "hypervolume", "budget": 200}
+    outcome = Small(tmp_path, **settings, min_gain=0.3).run()
+    assert outcome.kind == "no gain"
+    assert re.fullmatch(
+        r"the last 10 proposals were expected to add at most 0\.\d+ each to the hypervolume of the front, as a share "
+        r"of it \(search\.min_gain is 0\.3\)",
+        outcome.reason,
+    )
+    assert 22 <= outcome.evaluated < 200
+    again = Small(tmp_path, **settings, min_gain=0.3).run()
+    assert (again.kind, again.evaluated) == ("no gain", outcome.evaluated), "the ledger remembers what was expected"
+    longer = Small(tmp_path, **settings | {"budget": outcome.evaluated + 2}).run()
+    assert (longer.kind, longer.evaluated) == ("budget", outcome.evaluated + 2)

@@ -3,16 +3,21 @@ import pytest
 
 from nas.config import SearchConfig
 from nas.errors import InputError
+from nas.evaluators.costs import AnalyticAndPredictedCosts
+from nas.objectives import Objective
+from nas.search.problem import SearchProblem
 from nas.search.samplers import distributions, get_sampler, list_samplers, register_sampler
 from nas.search.samplers.base import derived_seed
 from search_spaces.space import load_space
 
-SPACE = load_space("tiny")
+PROBLEM = SearchProblem(load_space("tiny"), (Objective.parse("accuracy"), Objective.parse("macs")))
+SPACE = PROBLEM.space
+COSTS = AnalyticAndPredictedCosts(SPACE, PROBLEM.objectives, precisions={}, predictors={})
 
 
 def ask(name: str, seed: int) -> dict[str, object]:
     study = optuna.create_study(
-        sampler=get_sampler(SPACE, SearchConfig.model_construct(sampler=name, population=6))(seed),
+        sampler=get_sampler(PROBLEM, COSTS, SearchConfig.model_construct(sampler=name, population=6))(seed),
         directions=["maximize", "minimize"],
     )
     for number in range(12):
@@ -21,7 +26,7 @@ def ask(name: str, seed: int) -> dict[str, object]:
     return study.ask(dict(distributions(SPACE))).params
 
 
-@pytest.mark.parametrize("name", ["nsga2", "random", "tpe"])
+@pytest.mark.parametrize("name", ["hypervolume", "nsga2", "random", "tpe"])
 def test_every_sampler_proposes_architectures_of_the_space_through_optuna_alone(name: str) -> None:
     assert name in list_samplers()
     proposed = ask(name, seed=3)
@@ -32,12 +37,12 @@ def test_every_sampler_proposes_architectures_of_the_space_through_optuna_alone(
 
 def test_an_unknown_name_says_what_is_close() -> None:
     with pytest.raises(InputError, match="got 'nsga'; did you mean 'nsga2'"):
-        get_sampler(SPACE, SearchConfig.model_construct(sampler="nsga"))
+        get_sampler(PROBLEM, COSTS, SearchConfig.model_construct(sampler="nsga"))
 
 
 def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="'random' exists already"):
-        register_sampler("random")(lambda space, config: lambda seed: optuna.samplers.RandomSampler(seed))
+        register_sampler("random")(lambda problem, costs, config: lambda seed: optuna.samplers.RandomSampler(seed))
 
 
 def test_derived_seeds_differ_by_number_and_by_seed() -> None:
