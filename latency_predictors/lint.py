@@ -53,6 +53,28 @@ PEAK_MACS_PER_MS: dict[str, float] = {
     "mobile_gpu": 5e9, "vpu": 5e9, "dsp": 3e10, "npu": 5e10, "fpga": 2e10, "tpu": 5e11, "gpu": 1e12, "asic": 1e12,
 }  # fmt: skip
 """Multiply-accumulates a millisecond that no device of a class reaches (vendors' peaks of 2023, INT8, rounded up)."""
+_ADVICE: dict[Rule, tuple[str, str]] = {
+    "not_measured": ("a predictor of them proves nothing about the device", "keep them apart"),
+    "additive": (
+        "they were added up, not measured, and any predictor additive over blocks will seem perfect on them",
+        "measure whole networks",
+    ),
+    "whole_milliseconds": ("predictions cannot be better than the rounding", "measure with a finer clock"),
+    "thousandth": ("they are seconds among milliseconds and pull every prediction down", "convert or drop them"),
+    "degenerate": (
+        "their output does not depend on the input, or the runs failed, and they rule every percentage error",
+        "drop them",
+    ),
+    "impossible": ("the unit or the batch size is wrong, or nothing was run", "correct or drop them"),
+    "disagreeing_duplicates": (
+        "conditions are mixed or the device was disturbed",
+        "measure these networks again",
+    ),
+    "mixed_conditions": ("rows of different conditions cannot be told apart", "complete or drop them"),
+    "long_tail": ("means follow the tail and not the network", "learn the median"),
+    "scattered": ("the device was disturbed", "measure them again or give them less weight"),
+}
+"""What follows from a broken rule, and what to do."""
 _CONDITIONS = (
     "runtime", "precision", "batch_size", "latency_batch_size", "threads", "cpu_threads", "task", "image_size",
     "system_name", "source", "org", "round",
@@ -68,13 +90,28 @@ class Finding:
         rule: that they break.
         device: whose rows.
         rows: their numbers in the table.
-        message: what was found and what follows from it, one sentence.
+        what: was found.
     """
 
     rule: Rule
     device: str
     rows: tuple[int, ...]
-    message: str
+    what: str
+
+    @property
+    def consequence(self) -> str:
+        """What follows for a predictor that learns from the rows."""
+        return _ADVICE[self.rule][0]
+
+    @property
+    def mend(self) -> str:
+        """What to do."""
+        return _ADVICE[self.rule][1]
+
+    @property
+    def message(self) -> str:
+        """All of it as one sentence."""
+        return f"{self.device}: {self.what}; {self.consequence}; {self.mend}"
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule) or not self.rows:
@@ -120,13 +157,15 @@ class _Column:
             return None
         return np.array(vectors, dtype=np.int64)
 
-    def finding(self, rule: Rule, mask: NDArray[np.bool_], message: str) -> Finding:
+    def finding(self, rule: Rule, mask: NDArray[np.bool_], what: str) -> Finding:
         """Returns a finding on some of the rows."""
-        return Finding(rule, self.device, tuple(int(row) for row in self.rows[mask]), f"{self.device}: {message}")
+        return Finding(rule, self.device, tuple(int(row) for row in self.rows[mask]), what)
 
 
 def lint(table: pa.Table) -> list[Finding]:
     """Returns what is wrong with a table of measurements, by device; an empty list for a clean one.
+
+    Rows that a measuring protocol has refused already are not judged again.
 
     Raises:
         InputError: a column that every table needs is missing.
@@ -156,13 +195,19 @@ def _values(table: pa.Table) -> Floats:
     return values
 
 
+def _refused(table: pa.Table) -> NDArray[np.bool_]:
+    if "verdict" not in table.column_names:
+        return np.zeros(len(table), bool)
+    return np.array([verdict == "refused" for verdict in table["verdict"].to_pylist()], dtype=bool)
+
+
 def _impossible_values(table: pa.Table) -> list[Finding]:
     values = _values(table)
     found: dict[str, list[int]] = {}
-    for row in np.flatnonzero(~(np.isfinite(values) & (values > 0))):
+    for row in np.flatnonzero(~(np.isfinite(values) & (values > 0) | _refused(table))):
         found.setdefault(table["device"][int(row)].as_py(), []).append(int(row))
     return [
-        Finding("impossible", device, tuple(rows), f"{device}: {len(rows)} rows have no latency above zero; drop them")
+        Finding("impossible", device, tuple(rows), f"{len(rows)} rows have no latency above zero")
         for device, rows in found.items()
     ]
 
@@ -172,8 +217,9 @@ def _columns(table: pa.Table) -> Iterator[_Column]:
     names = ["device", *(name for name in _CONDITIONS if name in table.column_names)]
     keys = list(zip(*(table[name].to_pylist() for name in names), strict=True))
     rows: dict[tuple[object, ...], list[int]] = {}
+    judged = np.isfinite(values) & (values > 0) & ~_refused(table)
     for row, key in enumerate(keys):
-        if np.isfinite(values[row]) and values[row] > 0:
+        if judged[row]:
             rows.setdefault(key, []).append(row)
     for key, members in rows.items():
         numbers = np.array(members)
@@ -187,8 +233,7 @@ def _not_measured(column: _Column) -> Iterator[Finding]:
             yield column.finding(
                 "not_measured",
                 mask,
-                f"{mask.sum()} rows are {kind}, not measured end to end; a predictor of them proves nothing about the "
-                "device, keep them apart",
+                f"{mask.sum()} rows are {kind}, not measured end to end",
             )
 
 
@@ -206,8 +251,7 @@ def _additive(column: _Column) -> Iterator[Finding]:
         yield column.finding(
             "additive",
             np.ones(len(column.rows), bool),
-            f"a sum of block costs explains all {len(column.rows)} rows to {100 * error:.1g} %, which no clock does: "
-            "they were added up, not measured, and any predictor additive over blocks will seem perfect on them",
+            f"a sum of block costs explains all {len(column.rows)} rows to {100 * error:.1g} %, which no clock does",
         )
 
 
@@ -218,8 +262,7 @@ def _whole_milliseconds(column: _Column) -> Iterator[Finding]:
         yield column.finding(
             "whole_milliseconds",
             whole,
-            f"values are whole milliseconds, so rounding alone is up to {100 * error:.1f} % of the median; measure "
-            "with a finer clock or expect errors of that size",
+            f"values are whole milliseconds, so rounding alone is up to {100 * error:.1f} % of the median",
         )
 
 
@@ -238,16 +281,14 @@ def _far_below(column: _Column) -> Iterator[Finding]:
         yield column.finding(
             "thousandth",
             thousandth,
-            f"{thousandth.sum()} rows are about a thousandth of the median: seconds among milliseconds; convert or "
-            "drop them",
+            f"{thousandth.sum()} rows are about a thousandth of the median",
         )
     degenerate = low & ~thousandth
     if degenerate.any():
         yield column.finding(
             "degenerate",
             degenerate,
-            f"{degenerate.sum()} rows are under {100 * DEGENERATE:.0f} % of the median or marked as degenerate: "
-            "networks whose output does not depend on the input, or failed runs; drop them before any percentage error",
+            f"{degenerate.sum()} rows are under {100 * DEGENERATE:.0f} % of the median or marked as degenerate",
         )
 
 
@@ -279,8 +320,7 @@ def _impossible_speed(column: _Column) -> Iterator[Finding]:
         yield column.finding(
             "impossible",
             mask,
-            f"at least {mask.sum()} rows are faster than any {device_class} computes; check the unit (seconds for "
-            "milliseconds?) and the batch size",
+            f"at least {mask.sum()} rows are faster than any {device_class} computes (seconds for milliseconds?)",
         )
 
 
@@ -297,8 +337,7 @@ def _duplicates(column: _Column) -> Iterator[Finding]:
         yield column.finding(
             "disagreeing_duplicates",
             apart,
-            f"{apart.sum()} rows measure a network again and differ by more than {100 * (DUPLICATES - 1):.0f} %: "
-            "conditions are mixed or the device was disturbed; measure these networks again",
+            f"{apart.sum()} rows measure a network again and differ by more than {100 * (DUPLICATES - 1):.0f} %",
         )
 
 
@@ -312,7 +351,7 @@ def _long_tail(column: _Column) -> Iterator[Finding]:
         yield column.finding(
             "long_tail",
             tail,
-            f"{tail.sum()} rows have a 90th percentile over {TAIL} times the median; learn the median, not the mean",
+            f"{tail.sum()} rows have a 90th percentile over {TAIL} times the median",
         )
 
 
@@ -324,8 +363,7 @@ def _scattered(column: _Column) -> Iterator[Finding]:
         yield column.finding(
             "scattered",
             scattered,
-            f"{scattered.sum()} rows scatter by more than {100 * SCATTER:.0f} % between runs, a disturbed device; "
-            "measure them again or give them less weight",
+            f"{scattered.sum()} rows scatter by more than {100 * SCATTER:.0f} % between runs",
         )
 
 
@@ -363,8 +401,7 @@ def _mixed_conditions(table: pa.Table) -> list[Finding]:
                         "mixed_conditions",
                         device,
                         tuple(rows),
-                        f"{device}: {len(rows)} rows do not say their {name}, others are {', '.join(known)}; they "
-                        "cannot be told apart, drop or complete them",
+                        f"{len(rows)} rows do not say their {name}, others are {', '.join(known)}",
                     )
                 )
     return findings

@@ -19,6 +19,7 @@ from search_spaces.space import SearchSpace, load_space
 if TYPE_CHECKING:
     from latency_predictors.catalog import CatalogEntry
     from latency_predictors.evaluation import FittedPredictor
+    from latency_predictors.lint import Finding
     from latency_predictors.measurement import DeviceProfile, Measurement
 
 Network = tuple[Architecture, tuple[LayerSpec, ...]]
@@ -67,6 +68,37 @@ def measure_latency(
         store=MeasurementSet(out),
         progress=lambda done, total, text: progress(Progress("measure", done, total, text)),
     )
+
+
+def lint_latency(data: Path) -> "list[Finding]":
+    """Returns what is wrong with a table of measurements, an empty list for a clean one.
+
+    Args:
+        data: a measurement set, or a table of others: Parquet, CSV or JSON lines in the schema of `docs/latency.md`.
+
+    Raises:
+        InputError: a file that cannot be read, or one that lacks a column.
+    """
+    from latency_predictors.lint import lint
+    from latency_predictors.table_file import read_table
+
+    return lint(read_table(data))
+
+
+def finding_rows(findings: "Sequence[Finding]") -> list[dict[str, object]]:
+    """Returns a table row for each finding; rows are counted from 0."""
+    return [
+        {
+            "rule": finding.rule,
+            "device": finding.device,
+            "rows": len(finding.rows),
+            "first_row": finding.rows[0],
+            "what": finding.what,
+            "consequence": finding.consequence,
+            "mend": finding.mend,
+        }
+        for finding in findings
+    ]
 
 
 def fit_latency(data: Path, name: str, store: Path, space: str | None = None) -> dict[str, object]:

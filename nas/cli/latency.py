@@ -1,4 +1,4 @@
-"""The commands of device teams: measure, fit, evaluate."""
+"""The commands of device teams: measure, lint, fit, evaluate."""
 
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +42,29 @@ def measure(
         )  # fmt: skip
     emit(rows, api.measurement_rows(rows), format)
     say(f"next: nas latency fit {out} --name {device.replace('/', '-')}-{precision}")
+
+
+@app.command()
+def lint(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".parquet, .csv or .jsonl", show_default=False)],
+    strict: Annotated[bool, typer.Option("--strict", help="exit code 1 if anything is found")] = False,
+    format: FormatOption = "table",
+) -> None:
+    """Finds rows of a table of measurements that a predictor must not learn from, and says why.
+
+    Example: nas latency lint table.parquet
+    """
+    from dataclasses import asdict
+
+    from nas import api
+
+    findings = api.lint_latency(file)
+    rows = api.finding_rows(findings)
+    data = [row | asdict(finding) for row, finding in zip(rows, findings, strict=True)]
+    emit(data, rows, format)
+    say(f"{len(findings) or 'no'} finding{'s' * (len(findings) != 1)} in {file}")
+    if findings and strict:
+        raise typer.Exit(1)
 
 
 @app.command()

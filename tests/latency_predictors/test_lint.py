@@ -15,7 +15,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared measuremen
 ROWS = 60
 
 
-def table(latency_ms: list[float] | None = None, **columns: object) -> pa.Table:
+def table(latency_ms: list[float] | list[float | None] | None = None, **columns: object) -> pa.Table:
     """Returns a clean table of one phone, with columns replaced or added."""
     rng = np.random.default_rng(0)
     vectors = rng.integers(0, 3, (ROWS, 4))
@@ -118,6 +118,12 @@ def test_long_tails_and_scattered_runs_are_found() -> None:
     assert [(f.rule, f.rows) for f in lint(scattered)] == [("scattered", (2,))]
 
 
+def test_rows_that_were_refused_when_measured_are_not_judged_again() -> None:
+    values = [None, 0.001, *clean()[2:]]
+    assert {row for finding in lint(table(values)) for row in finding.rows} == {0, 1}
+    assert lint(table(values, verdict=["refused"] * 2 + ["accepted"] * (ROWS - 2))) == []
+
+
 @pytest.mark.parametrize("missing", ["arch", "device", "latency_ms"])
 def test_a_missing_column_is_named(missing: str) -> None:
     with pytest.raises(InputError, match=missing):
@@ -149,3 +155,29 @@ def test_every_trap_of_the_public_cell_table_is_found_and_nothing_else() -> None
 @pytest.mark.parametrize("file", ["ofa_mbv3_help", "nasbench201_edge_mixed"])
 def test_clean_public_tables_raise_no_alarm(file: str) -> None:
     assert lint(pq.read_table(DATA / f"{file}.parquet")) == []
+
+
+@needs_data
+def test_disturbed_runs_and_cells_without_arithmetic_of_the_pi_table_are_found() -> None:
+    found = rules(lint(pq.read_table(DATA / "nasbench201_pi5_pixel6a.parquet")))
+    assert found == {
+        ("degenerate", "raspberry_pi_5/litert"),
+        ("degenerate", "google_pixel_6a/litert"),
+        ("scattered", "raspberry_pi_5/litert"),
+        ("scattered", "raspberry_pi_5/onnxruntime"),
+    }
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("mnasnet_anb", {"scattered"}),
+        ("published_mlperf_v30", {"long_tail"}),
+        ("published_pixel_tables", {"not_measured"}),
+        ("published_timm", set()),
+        ("published_mlperf_tiny", set()),
+    ],
+)
+def test_other_public_tables_have_only_the_traps_they_are_known_for(file: str, expected: set[str]) -> None:
+    assert {finding.rule for finding in lint(pq.read_table(DATA / f"{file}.parquet"))} == expected
