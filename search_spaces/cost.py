@@ -5,7 +5,7 @@ products and the two products inside squeeze-excite count, batch normalisation (
 pools and sums do not. Batch-norm running statistics are not parameters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +69,21 @@ def peak_activation_bytes(layers: Sequence[LayerSpec], precision: Precision = "f
     return peak * BYTES_PER_VALUE[precision]
 
 
+def weight_bytes(layers: Sequence[LayerSpec], precision: Precision = "fp32") -> int:
+    """Returns the bytes of the weights as deployed (see `Cost`)."""
+    per_value = BYTES_PER_VALUE[precision]
+    return sum(weights * per_value + biases * 4 for weights, biases in map(_weights_and_biases, layers))
+
+
+METRICS: Mapping[str, Callable[[Sequence[LayerSpec], Precision], int]] = {
+    "macs": lambda layers, _: sum(map(layer_macs, layers)),
+    "parameters": lambda layers, _: sum(map(layer_parameters, layers)),
+    "weight_bytes": weight_bytes,
+    "peak_activation_bytes": peak_activation_bytes,
+}
+"""The costs by the names of `Cost`, for who needs only one of them."""
+
+
 def network_cost(layers: Sequence[LayerSpec], precision: Precision = "fp32") -> Cost:
     """Returns the costs of a network.
 
@@ -76,10 +91,4 @@ def network_cost(layers: Sequence[LayerSpec], precision: Precision = "fp32") -> 
         layers: in execution order.
         precision: of weights and feature maps; decides the bytes.
     """
-    weights, biases = (sum(column) for column in zip(*map(_weights_and_biases, layers), strict=True))
-    return Cost(
-        macs=sum(map(layer_macs, layers)),
-        parameters=sum(map(layer_parameters, layers)),
-        weight_bytes=weights * BYTES_PER_VALUE[precision] + biases * 4,
-        peak_activation_bytes=peak_activation_bytes(layers, precision),
-    )
+    return Cost(**{name: metric(layers, precision) for name, metric in METRICS.items()})

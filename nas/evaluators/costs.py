@@ -7,7 +7,7 @@ from latency_predictors.base import LatencyPredictor
 from nas.errors import InputError
 from nas.objectives import Objective, Value
 from search_spaces.architecture import Architecture
-from search_spaces.cost import Precision, network_cost
+from search_spaces.cost import METRICS, Precision
 from search_spaces.space import SearchSpace
 
 
@@ -66,5 +66,5 @@ class AnalyticAndPredictedCosts:
                 continue
             precision = self._precisions[objective.device] if objective.device else "fp32"
             for row, layers in zip(costs, networks, strict=True):
-                row[objective.name] = Value(getattr(network_cost(layers, precision), objective.metric), "analytic")
+                row[objective.name] = Value(METRICS[objective.metric](layers, precision), "analytic")
         return costs

@@ -1,12 +1,12 @@
 """What the hypervolume sampler knows about architectures of a search: costs, constraints, physical features."""
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import BaseSampler
+from scipy import sparse
 
 from nas.config import SearchConfig
 from nas.evaluators.costs import CostModel
@@ -27,48 +27,41 @@ Z_90 = 1.6448536269514722
 
 
 def architecture_features(networks: Sequence[Sequence[LayerSpec]], stages: int) -> Floats:
-    """Returns what accuracy depends on most, ``(n, f)``: sizes of the whole network and of its stages.
+    """Returns what accuracy depends on most, ``(n, 6 + 2 stages)``: sizes of the whole network and of its stages.
 
     Logarithms of MACs, parameters and feature-map values; convolutions, the sum of their windows beyond 1, and gated
-    layers; for every stage the logarithm of its MACs (0 where it has none) and its convolutions.
+    layers; for every stage the logarithm of its MACs (0 where it has none); for every stage its convolutions.
 
     Args:
         networks: layers of each, in execution order; layers of stage N are named ``stageN_...``.
         stages: how many the networks have at most.
     """
-    rows = []
-    for total, own in map(_sums, networks):
-        row = [math.log(total[0]), math.log(total[1]), math.log(total[2]), *total[3:]]
-        for stage in range(1, stages + 1):
-            macs, convolutions = own.get(f"stage{stage}", (0.0, 0.0))
-            row += [math.log1p(macs), convolutions]
-        rows.append(row)
-    return np.array(rows)
-
-
-def _sums(layers: Sequence[LayerSpec]) -> tuple[list[float], dict[str, tuple[float, float]]]:
-    """Returns the sums over a network, and MACs and convolutions of each of its stages."""
-    total = [0.0] * 6
-    stages: dict[str, tuple[float, float]] = {}
-    for layer in layers:
-        stage, macs, parts = _parts(layer)
-        total = [one + other for one, other in zip(total, parts, strict=True)]
-        if stage:
-            earlier = stages.get(stage, (0.0, 0.0))
-            stages[stage] = earlier[0] + macs, earlier[1] + parts[3]
-    return total, stages
+    # Networks of a space share most layers: each distinct one is worked out once, the sums are one sparse product.
+    index: dict[LayerSpec, int] = {}
+    places: list[int] = []
+    ends = [0]
+    for layers in networks:
+        places.extend([index.setdefault(layer, len(index)) for layer in layers])
+        ends.append(len(places))
+    counts = sparse.csr_array((np.ones(len(places)), places, ends), shape=(len(networks), len(index)))
+    sums = np.asarray(counts @ np.stack([_parts(layer, stages) for layer in index]))
+    sums[:, :3] = np.log(sums[:, :3])
+    sums[:, 6 : 6 + stages] = np.log1p(sums[:, 6 : 6 + stages])
+    return sums
 
 
 @lru_cache(maxsize=1 << 16)
-def _parts(layer: LayerSpec) -> tuple[str, float, tuple[float, ...]]:
-    """Returns a layer's stage ("" outside the stages), its MACs and what it adds to each sum of its network."""
-    name = layer.name.partition("_")[0]
-    macs = float(layer_macs(layer))
-    values = float(layer.out_channels * layer.out_size**2)
-    is_convolution = float(layer.op == "conv")
-    window = float(layer.kernel - 1) if layer.op == "conv" else 0.0
-    parts = (macs, float(layer_parameters(layer)), values, is_convolution, window, float(layer.op == "squeeze_excite"))
-    return name if name.startswith("stage") else "", macs, parts
+def _parts(layer: LayerSpec, stages: int) -> Floats:
+    """Returns what a layer adds to each sum of its network."""
+    parts = np.zeros(6 + 2 * stages)
+    macs, is_convolution = layer_macs(layer), layer.op == "conv"
+    parts[:3] = macs, layer_parameters(layer), layer.out_channels * layer.out_size**2
+    parts[3:6] = is_convolution, is_convolution * (layer.kernel - 1), layer.op == "squeeze_excite"
+    word, _, number = layer.name.partition("_")[0].partition("stage")
+    if not word and number:
+        stage = int(number) - 1
+        parts[6 + stage], parts[6 + stages + stage] = macs, is_convolution
+    return parts
 
 
 class ArchitectureKnowledge:
@@ -81,7 +74,10 @@ class ArchitectureKnowledge:
 
     def __init__(self, problem: SearchProblem, costs: CostModel) -> None:
         self._problem, self._model = problem, costs
-        self._told: dict[str, dict[str, Value]] = {}  # of the last question, by architecture key
+        # The sampler asks for features, costs and violations of the same parameter sets one after the other.
+        self._last: Sequence[Params] = ()
+        self._last_architectures: list[Architecture] = []
+        self._last_values: list[dict[str, Value]] = []
         known = costs.costs_of([problem.space.smallest()])[0]
         self._columns = tuple(place for place, term in enumerate(problem.objectives) if term.name in known)
 
@@ -95,7 +91,15 @@ class ArchitectureKnowledge:
         )
 
     def _architectures(self, many: Sequence[Params]) -> list[Architecture]:
-        return [self._problem.space.architecture(params) for params in many]
+        if many is not self._last:
+            self._last_architectures = [self._problem.space.architecture(params) for params in many]
+            self._last_values = self._model.costs_of(self._last_architectures)
+            self._last = many
+        return self._last_architectures
+
+    def _values(self, many: Sequence[Params]) -> list[dict[str, Value]]:
+        self._architectures(many)
+        return self._last_values
 
     def _canonical(self, params: Params) -> Params:
         return dict(self._problem.space.architecture(params).values)
@@ -103,14 +107,6 @@ class ArchitectureKnowledge:
     def _features(self, many: Sequence[Params]) -> Floats:
         space = self._problem.space
         return architecture_features([space.layers(one) for one in self._architectures(many)], len(space.table.stages))
-
-    def _values(self, many: Sequence[Params]) -> list[dict[str, Value]]:
-        """Returns the costs; costs and constraints of the same parameter sets are asked one after the other."""
-        architectures = self._architectures(many)
-        keys = [architecture.key for architecture in architectures]
-        if any(key not in self._told for key in keys):
-            self._told = dict(zip(keys, self._model.costs_of(architectures), strict=True))
-        return [self._told[key] for key in keys]
 
     def _costs(self, many: Sequence[Params]) -> tuple[Floats, Floats]:
         names = [self._problem.objectives[place].name for place in self._columns]

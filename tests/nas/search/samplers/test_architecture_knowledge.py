@@ -1,0 +1,55 @@
+"""What the hypervolume sampler is told about architectures, against the modules that know."""
+
+import numpy as np
+import pytest
+
+from nas.evaluators.costs import AnalyticAndPredictedCosts
+from nas.objectives import Constraint, Objective
+from nas.search.problem import SearchProblem
+from nas.search.samplers.architecture_knowledge import ArchitectureKnowledge, architecture_features
+from search_spaces.cost import network_cost
+from search_spaces.space import load_space
+
+
+@pytest.fixture
+def problem() -> SearchProblem:
+    objectives = tuple(map(Objective.parse, ("accuracy", "macs", "parameters")))
+    return SearchProblem(load_space("tiny"), objectives, (Constraint.parse("macs <= 500000"),))
+
+
+def test_costs_violations_and_canonical_form_are_those_of_the_search(problem: SearchProblem) -> None:
+    terms = (*problem.objectives, *(constraint.objective for constraint in problem.constraints))
+    costs = AnalyticAndPredictedCosts(problem.space, terms, precisions={}, predictors={})
+    knowledge = ArchitectureKnowledge(problem, costs).knowledge()
+    rng = np.random.default_rng(0)
+    many = [{d.name: d.choices[rng.integers(len(d.choices))] for d in problem.space.dimensions} for _ in range(30)]
+    architectures = [problem.space.architecture(params) for params in many]
+    exact = [network_cost(problem.space.layers(architecture)) for architecture in architectures]
+    assert knowledge.costs is not None
+    assert knowledge.violations is not None
+    assert knowledge.canonical is not None
+    assert knowledge.costs.objectives == (1, 2)
+    mean, std = knowledge.costs.predict(many)
+    assert mean.tolist() == [[cost.macs, cost.parameters] for cost in exact]
+    assert not std.any()
+    (told,) = knowledge.violations(many).values()
+    assert (told > 0).tolist() == [cost.macs > 500_000 for cost in exact]
+    assert 0 < (told > 0).sum() < 30
+    assert [knowledge.canonical(params) for params in many] == [dict(one.values) for one in architectures]
+
+
+def test_features_are_sums_over_the_layers_of_network_and_stages() -> None:
+    space = load_space("efficientnet")
+    stages = len(space.table.stages)
+    networks = [space.layers(one) for one in (space.smallest(), space.largest())]
+    features = architecture_features(networks, stages)
+    for row, layers in zip(features, networks, strict=True):
+        cost = network_cost(layers)
+        convolutions = [layer for layer in layers if layer.op == "conv"]
+        assert np.exp(row[:2]) == pytest.approx([cost.macs, cost.parameters])
+        assert row[3] == len(convolutions)
+        assert row[4] == sum(layer.kernel - 1 for layer in convolutions)
+        assert row[5] == sum(layer.op == "squeeze_excite" for layer in layers)
+        outside = [layer for layer in convolutions if not layer.name.startswith("stage")]
+        assert row[6 + stages :].sum() == len(convolutions) - len(outside)
+        assert np.expm1(row[6 : 6 + stages]).sum() < cost.macs
