@@ -20,7 +20,7 @@ from typing import Literal
 
 from nas.config import SearchConfig
 from nas.errors import RunError
-from nas.evaluators.base import Evaluator
+from nas.evaluators.base import Evaluator, fully_trained
 from nas.evaluators.costs import CostModel
 from nas.progress import ProgressListener, silent
 from nas.search.executors.base import Executor, Failure, Job, Outcome
@@ -319,10 +319,10 @@ class _Search:
         if candidate.state == "failed":
             return Told(None, {})
         values = known_values(candidate)
-        return Told(
-            [values.get(objective.name, 0.0) for objective in self._problem.objectives],
-            self._problem.violations(values),
-        )
+        violations = self._problem.violations(values)
+        if not fully_trained(candidate.metrics):
+            return Told(None, violations, stopped_early=True)
+        return Told([values.get(objective.name, 0.0) for objective in self._problem.objectives], violations)
 
     def _submit(self, candidate: Candidate, attempt: int) -> None:
         if not self._started:

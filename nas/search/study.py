@@ -23,12 +23,21 @@ class Told:
     """What the sampler learns about a trial.
 
     Attributes:
-        values: of the objectives, in their order; None where the evaluation failed (samplers skip such trials).
+        values: of the objectives, in their order; None where there are none to compare with those of others.
         violations: of the constraints, by their text; positive where broken.
+        stopped_early: whether there are none because a training fell behind its like; else the evaluation failed.
     """
 
     values: Sequence[float] | None
     violations: Mapping[str, float]
+    stopped_early: bool = False
+
+    @property
+    def state(self) -> TrialState:
+        """Of the trial: TPE takes a pruned one for a bad one; all samplers leave a failed one out."""
+        if self.values is not None:
+            return TrialState.COMPLETE
+        return TrialState.PRUNED if self.stopped_early else TrialState.FAIL
 
 
 class SearchStudy:
@@ -80,10 +89,7 @@ class SearchStudy:
         trial = self._asked.pop(number)
         for text, violation in told.violations.items():
             trial.set_constraint(text, violation)
-        if told.values is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            self._study.tell(trial, list(told.values))
+        self._study.tell(trial, None if told.values is None else list(told.values), state=told.state)
 
     def restore(self, proposal: Proposal, told: Told | None) -> None:
         """Repeats a question of an earlier life, with its answer where there was one.
@@ -93,10 +99,9 @@ class SearchStudy:
         """
         for name, value in proposal.sampler_state["study"].items():
             self._storage.set_study_system_attr(self._study_id, name, value)
-        state = TrialState.RUNNING if told is None else TrialState.FAIL if told.values is None else TrialState.COMPLETE
         self._study.add_trial(
             optuna.trial.create_trial(
-                state=state,
+                state=TrialState.RUNNING if told is None else told.state,
                 values=None if told is None else told.values,
                 params=dict(proposal.parameters),
                 distributions=dict(self._distributions),

@@ -116,8 +116,12 @@ class Tracker:
 
 
 def known_values(candidate: Candidate) -> dict[str, float]:
-    """Returns every value that a candidate has, by objective name: costs, and metrics once it is done."""
-    return {name: cost.value for name, cost in candidate.costs.items()} | dict(candidate.metrics)
+    """Returns every value of a candidate that compares with others', by objective name.
+
+    Its costs, and its metrics once it is done, unless its training was stopped early.
+    """
+    metrics = candidate.metrics if fully_trained(candidate.metrics) else {}
+    return {name: cost.value for name, cost in candidate.costs.items()} | dict(metrics)
 
 
 def _show(name: str, value: float) -> str:

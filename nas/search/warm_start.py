@@ -11,7 +11,7 @@ from nas.pareto import ranks
 from nas.run import Run
 from nas.search.ledger import Ledger
 from nas.search.problem import SearchProblem
-from nas.search.tracker import known_values
+from nas.search.results import evaluated
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.published import published_in
 from search_spaces.space import SearchSpace
@@ -63,13 +63,12 @@ def _architectures(entry: str, problem: SearchProblem) -> Iterator[Architecture]
 def _of_run(run: Run, problem: SearchProblem) -> list[Architecture]:
     """Returns what a run evaluated: its front, as far as its values tell this problem's objectives, then the rest."""
     with Ledger.of(run) as ledger:
-        done = [candidate for candidate in ledger.candidates() if candidate.state == "done"]
-    values = [known_values(candidate) for candidate in done]
-    shared = [o for o in problem.objectives if all(o.name in known for known in values)]
-    if not done or not shared:
-        return [candidate.architecture for candidate in done]
-    layers = ranks([[o.loss(known[o.name]) for o in shared] for known in values])
-    return [done[row].architecture for row in np.argsort(layers, kind="stable")]
+        found = evaluated(ledger)
+    shared = [o for o in problem.objectives if all(o.name in item.values for item in found)]
+    if not found or not shared:
+        return [item.architecture for item in found]
+    layers = ranks([[o.loss(item.values[o.name].value) for o in shared] for item in found])
+    return [found[row].architecture for row in np.argsort(layers, kind="stable")]
 
 
 def parameters_of(architecture: Architecture, space: SearchSpace) -> dict[str, Choice]:

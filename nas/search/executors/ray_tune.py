@@ -11,7 +11,7 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
@@ -155,6 +155,7 @@ class LatencyBands(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._config = config
         self._epochs = epochs
+        self._decisions = set(_decisions(config, epochs))
         self._bands: dict[str, AsyncHyperBandScheduler] = {}
 
     def _band(self, trial: Trial) -> AsyncHyperBandScheduler:
@@ -175,12 +176,18 @@ class LatencyBands(FIFOScheduler):
         self._band(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Returns whether the trial goes on."""
+        """Returns whether the trial goes on.
+
+        A training that goes on from a checkpoint may tell of an epoch between two decisions first. ASHA would judge it
+        there, and count its accuracy as one of fewer epochs; it is judged at the next decision.
+        """
+        if result.get(EPOCHS) not in self._decisions:
+            return self.CONTINUE
         return self._band(trial).on_trial_result(tune_controller, trial, result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Lets the trial's accuracy count for those to come."""
-        self._band(trial).on_trial_complete(tune_controller, trial, result)
+        """Forgets the trial; its accuracies count for those to come where it was judged."""
+        self._band(trial).on_trial_remove(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Forgets the trial."""
@@ -189,6 +196,15 @@ class LatencyBands(FIFOScheduler):
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         """Forgets the trial."""
         self._band(trial).on_trial_remove(tune_controller, trial)
+
+
+def _decisions(config: EarlyStoppingConfig, epochs: int) -> Iterator[int]:
+    """Yields the epochs after which a training may be stopped, and its last one."""
+    decision = config.min_epochs
+    while decision < epochs:
+        yield decision
+        decision *= config.reduction_factor
+    yield epochs
 
 
 def latency_band(costs: Mapping[str, float], ratio: float) -> str:

@@ -2,12 +2,16 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
 from scipy.stats import binomtest
 
 from nas.evaluators.base import Evaluator
 from nas.pareto import non_dominated
+from nas.search import loop
 from nas.search.mirror import Mirror
 from nas.search.results import evaluated, wilson_interval
+from nas.search.samplers.base import SeededSampler
 from nas.search.tracker import SearchProgress
 from search_spaces.architecture import Architecture
 from tests.nas.search.small import Small, accuracy
@@ -68,8 +72,9 @@ class StoppedEarly(Evaluator):
         return {"accuracy": found + (epochs == 2.0) * (1 - found), "epochs": epochs, "full_epochs": 4.0}
 
 
-def test_what_was_stopped_early_is_kept_and_counted_but_compared_with_nothing(tmp_path: Path) -> None:
-    small = Small(tmp_path, budget=12)
+@pytest.mark.parametrize("sampler", ["hypervolume", "nsga2", "random", "tpe"])
+def test_what_was_stopped_early_is_kept_and_counted_but_compared_with_nothing(tmp_path: Path, sampler: str) -> None:
+    small = Small(tmp_path, sampler=sampler, budget=12)
     heard: list[SearchProgress] = []
     small.run(evaluator=StoppedEarly(), listener=lambda p: heard.append(p) if isinstance(p, SearchProgress) else None)
     with small.ledger() as ledger:
@@ -90,3 +95,39 @@ def test_what_was_stopped_early_is_kept_and_counted_but_compared_with_nothing(tm
     losses = [(-result.values["accuracy"].value, result.values["macs"].value) for result in results]
     assert last.front_size == len({loss for loss, keep in zip(losses, non_dominated(losses), strict=True) if keep})
     assert last.worst == (max(a for a, _ in losses), max(b for _, b in losses))
+
+
+class Watching(optuna.samplers.RandomSampler):
+    """Proposes at random and keeps what it could have known."""
+
+    known: list[FrozenTrial]
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        Watching.known = study.get_trials(states=[state for state in optuna.trial.TrialState if state.is_finished()])
+        return {}
+
+
+def test_the_sampler_hears_no_accuracy_of_what_was_stopped_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watching(*_: object) -> SeededSampler:
+        return Watching
+
+    monkeypatch.setattr(loop, "get_sampler", watching)
+    small = Small(tmp_path, budget=8, constraints=("macs <= 1e12", "accuracy >= 0.1"))
+    small.run(evaluator=StoppedEarly())
+    heard = Watching.known
+    Watching.known = []
+    small.with_budget(9).run(evaluator=StoppedEarly())
+    with small.ledger() as ledger:
+        candidates = {c.number: c for c in ledger.candidates()}
+        ledger_says = [candidates[proposal.candidate] for proposal in ledger.proposals()]
+    assert len(heard) < len(Watching.known), "told by this start, and restored by the next"
+    for trials in (heard, Watching.known):
+        assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
+        for trial in trials:
+            metrics = ledger_says[trial.number].metrics
+            stopped = metrics["epochs"] == 2.0
+            assert trial.state.name == ("PRUNED" if stopped else "COMPLETE")
+            assert trial.values is None if stopped else trial.values[0] == metrics["accuracy"]
+            assert len(trial.constraints) == (1 if stopped else 2), "a bound on accuracy is not judged either"

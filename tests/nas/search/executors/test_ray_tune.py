@@ -45,6 +45,24 @@ def test_a_fast_network_is_not_stopped_because_slow_ones_are_more_accurate() -> 
     assert judged(bands, "slow 4", "9", 0.6) == "STOP"
 
 
+def test_a_training_that_goes_on_from_a_checkpoint_is_judged_after_as_many_epochs_as_the_others() -> None:
+    bands = LatencyBands(STOPPING, 8)
+    trials = {name: SimpleNamespace(trial_id=name, config={"band": "1"}) for name in ("whole", "resumed", "later")}
+
+    def after(name: str, epochs: int, accuracy: float) -> str:
+        result = {"accuracy": accuracy, "epochs": epochs}
+        return bands.on_trial_result(None, trials[name], result)  # type: ignore[arg-type]
+
+    for trial in trials.values():
+        bands.on_trial_add(None, trial)  # type: ignore[arg-type]
+    assert [after("whole", epochs, 0.5) for epochs in (1, 2, 3, 4)] == ["CONTINUE"] * 4
+    assert after("resumed", 3, 0.4) == "CONTINUE", "three epochs are compared with nothing"
+    assert after("later", 2, 0.6) == "CONTINUE"
+    assert after("resumed", 4, 0.4) == "STOP"
+    assert after("whole", 8, 0.7) == "STOP", "done"
+    bands.on_trial_complete(None, trials["whole"], {"accuracy": 0.7, "epochs": 8})  # type: ignore[arg-type]
+
+
 def test_a_band_holds_latencies_that_differ_by_less_than_the_ratio() -> None:
     latencies = [1.5**3 * 1.01, 1.5**4 * 0.99]
     assert len({latency_band({"latency_ms@cpu": value}, 1.5) for value in latencies}) == 1
