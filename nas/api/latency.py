@@ -19,8 +19,10 @@ from search_spaces.space import SearchSpace, load_space
 if TYPE_CHECKING:
     from latency_predictors.catalog import CatalogEntry
     from latency_predictors.evaluation import FittedPredictor
+    from latency_predictors.imported import ImportedTable
     from latency_predictors.lint import Finding
     from latency_predictors.measurement import DeviceProfile, Measurement
+    from latency_predictors.table_file import LatencyUnit
 
 Network = tuple[Architecture, tuple[LayerSpec, ...]]
 
@@ -99,6 +101,63 @@ def finding_rows(findings: "Sequence[Finding]") -> list[dict[str, object]]:
         }
         for finding in findings
     ]
+
+
+def import_latency(
+    data: Path,
+    out: Path,
+    *,
+    space: str | None = None,
+    device: str | None = None,
+    precision: Precision | None = None,
+    threads: int = 1,
+    latency_unit: "LatencyUnit" = "ms",
+) -> "ImportedTable":
+    """Adds the rows of somebody else's table to a measurement set; those not to learn from are kept as refused.
+
+    Args:
+        data: Parquet, CSV or JSON lines in the schema of `docs/latency.md`.
+        out: the set's Parquet file.
+        space: what ``arch`` is written in, where no column says it: ``ofa_mbv3``, ``mnasnet_anb``, ``fbnet``, or any
+            name for integer vectors of another space.
+        device: the only one to import; the name of all rows where no column names it.
+        precision: of rows that do not state theirs.
+        threads: likewise.
+        latency_unit: of the column ``latency_ms`` in the file.
+
+    Returns:
+        The measurements and what the linter found.
+
+    Raises:
+        InputError: a file that cannot be read, a missing column, no such device, a row that lacks what no option gives.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from latency_predictors.imported import import_table
+    from latency_predictors.measurement import now
+    from latency_predictors.store import MeasurementSet
+    from latency_predictors.table_file import read_table
+
+    table = read_table(data, latency_unit=latency_unit)
+    if device is not None and "device" not in table.column_names:
+        table = table.append_column("device", pa.array([device] * len(table), pa.string()))
+    elif device is not None:
+        held = sorted(set(table["device"].to_pylist()))
+        table = table.filter(pc.equal(table["device"], device))
+        if not len(table):
+            raise InputError(f"{data} has no rows of {device!r}, it has {', '.join(map(str, held)) or 'no rows'}")
+    found = import_table(table, str(data), now(), space=space, precision=precision, threads=threads)
+    MeasurementSet(out).append(found.measurements)
+    return found
+
+
+def import_summary(found: "ImportedTable") -> dict[str, object]:
+    """Returns how many rows of an imported table are to be learned from."""
+    verdicts = [row.verdict for row in found.measurements]
+    devices = {row.profile.id for row in found.measurements}
+    counts = {verdict: verdicts.count(verdict) for verdict in ("accepted", "noisy", "refused")}
+    return {"rows": len(verdicts), "devices": len(devices), **counts}
 
 
 def fit_latency(data: Path, name: str, store: Path, space: str | None = None) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""The commands of device teams: measure, lint, fit, evaluate."""
+"""The commands of device teams: measure, lint, import, fit, evaluate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -63,8 +63,39 @@ def lint(
     data = [row | asdict(finding) for row, finding in zip(rows, findings, strict=True)]
     emit(data, rows, format)
     say(f"{len(findings) or 'no'} finding{'s' * (len(findings) != 1)} in {file}")
+    say(f"next: nas latency import {file} --out SET.parquet")
     if findings and strict:
         raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".parquet, .csv or .jsonl", show_default=False)],
+    out: Annotated[Path, typer.Option(help="measurement set (.parquet); rows already there are kept")],
+    space: Annotated[
+        str | None,
+        typer.Option(help="of arch, where no column says it: ofa_mbv3, mnasnet_anb, fbnet, or a name of your own"),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="the only one to import, or the name of all rows")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="of rows that do not state theirs")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="of rows that do not state theirs")] = 1,
+    latency_unit: Annotated[Literal["ms", "s", "us"], typer.Option(help="of latency_ms in the file")] = "ms",
+    format: FormatOption = "table",
+) -> None:
+    """Adds the rows of a table of others to a measurement set; rows not to learn from are kept there as refused.
+
+    Example: nas latency import table.csv --device pixel8 --precision fp32 --space fbnet --out pixel8.parquet
+    """
+    from nas import api
+
+    found = api.import_latency(
+        file, out, space=space, device=device, precision=precision, threads=threads, latency_unit=latency_unit
+    )
+    summary, rows = api.import_summary(found), api.finding_rows(found.findings)
+    emit(summary | {"findings": rows}, [summary], format)
+    for finding in found.findings:
+        say(f"{finding.rule}: {finding.message}")
+    say(f"next: nas latency fit {out} --name NAME")
 
 
 @app.command()

@@ -1,0 +1,92 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from latency_predictors.imported import decode_architecture, import_table
+from latency_predictors.measurement import Measurement
+from search_spaces.encodings import encoding
+from search_spaces.errors import InputError
+from search_spaces.space import load_space
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+ROWS = 40
+
+
+def table(**columns: object) -> pa.Table:
+    rng = np.random.default_rng(0)
+    vectors = [encoding("fbnet").encode(load_space("fbnet").sample(rng)) for _ in range(ROWS)]
+    values = (10 + rng.uniform(0, 5, ROWS)).tolist()
+    plain = {"arch": [str(list(v)) for v in vectors], "device": ["phone"] * ROWS, "latency_ms": values}
+    return pa.table(plain | {"space": ["fbnet"] * ROWS, "precision": ["int8"] * ROWS} | columns)
+
+
+def imported(**columns: object) -> tuple[Measurement, ...]:
+    return import_table(table(**columns), "a table", AT).measurements
+
+
+def test_a_clean_row_becomes_an_accepted_measurement_of_its_architecture() -> None:
+    first = imported(threads=[4] * ROWS, runtime=["litert"] * ROWS)[0]
+    assert first.verdict == "accepted"
+    assert first.profile.id == "phone/int8/4-threads"
+    assert (first.latency_ms, first.lower_ms, first.upper_ms) == (table()["latency_ms"][0].as_py(),) * 3
+    assert first.architecture is not None
+    assert load_space("fbnet").contains(first.architecture)
+    assert (first.preset, first.protocol_version, first.runtime, first.measured_at) == ("imported", 0, "litert", AT)
+    assert first.environment.system == "imported from a table"
+
+
+def test_every_row_is_kept_and_what_not_to_learn_from_is_refused_with_the_reason() -> None:
+    values = table()["latency_ms"].to_pylist()
+    values[3], values[5] = values[3] / 1000, -1.0
+    rows = imported(latency_ms=values, kind=["measured"] * 39 + ["simulated"], batch_size=[1] * 38 + [32, 1])
+    assert len(rows) == ROWS
+    assert {n: row.reason.split(":")[0] for n, row in enumerate(rows) if row.verdict == "refused"} == {
+        3: "thousandth",
+        5: "impossible",
+        38: "a batch of 32 images, not one",
+        39: "not_measured",
+    }
+    assert rows[5].latency_ms is None
+
+
+def test_rounded_rows_are_noisy_by_half_a_millisecond() -> None:
+    rows = imported(latency_ms=[float(round(v)) for v in table()["latency_ms"].to_pylist()])
+    assert {row.verdict for row in rows} == {"noisy"}
+    assert all(row.upper_ms - row.latency_ms == 0.5 == row.latency_ms - row.lower_ms for row in rows)  # type: ignore[operator]
+
+
+def test_scatter_becomes_the_interval() -> None:
+    row = imported(latency_var_ms2=[4.0] * ROWS)[0]
+    assert row.verdict == "noisy"
+    assert row.upper_ms - row.latency_ms == pytest.approx(1.96 * 2)  # type: ignore[operator]
+
+
+def test_an_unknown_vector_is_an_architecture_of_places() -> None:
+    architecture = decode_architecture("[3, 0, 12]", "nasbench201")
+    assert architecture.values == (("place00", 3), ("place01", 0), ("place02", 12))
+    assert decode_architecture(architecture.to_json(), "nasbench201") == architecture
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"precision": ["unknown"] * ROWS}, "row 0: its precision is not stated: give --precision"),
+        ({"precision": ["fp16"] * ROWS}, "row 0: its precision is fp16"),
+        ({"space": [None] * ROWS}, "row 0: no column names its space: give --space"),
+        ({"arch": ["[1, 2]"] * ROWS}, "row 0: a vector of 'fbnet' must have 22 integers, got 2"),
+        ({"arch": ["resnet50"] * ROWS}, "row 0: an architecture must be a JSON list of integers, got 'resnet50'"),
+    ],
+)
+def test_a_row_that_does_not_say_enough_is_named(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        imported(**change)
+
+
+def test_options_say_what_columns_do_not() -> None:
+    bare = table().drop_columns(["space", "precision"])
+    row = import_table(bare, "a table", AT, space="fbnet", precision="fp32", threads=2).measurements[0]
+    assert row.profile.id == "phone/fp32/2-threads"
+    assert row.architecture is not None
+    assert row.architecture.space == "fbnet"
