@@ -1,8 +1,6 @@
 """The whole way, small: killed three times with SIGKILL, started again with the same command, ends well."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +11,7 @@ import pytest
 
 from nas.front import Front
 from nas.search.ledger import Ledger
+from tests.processes import end_with_parent
 
 ROOT = Path(__file__).parents[2]
 BUDGET = 16
@@ -29,20 +28,22 @@ def start(folder: Path) -> subprocess.Popen[str]:
         *OVERRIDES, "--format", "json",
     ]  # fmt: skip
     return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=end_with_parent,
+    )  # fmt: skip
 
 
 def kill_when(process: subprocess.Popen[str], reached) -> bool:
     """Kills the process as soon as a condition holds; returns whether it was still alive then."""
     deadline = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline:
-        if reached():
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
+    met = False
+    while process.poll() is None and time.monotonic() < deadline and not met:
         time.sleep(0.05)
-    return False
+        met = reached()
+    alive = process.poll() is None
+    process.kill()
+    process.wait()
+    return met and alive
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from nas.errors import InputError, RunError
 from nas.search.ledger import Ledger
 from tests.nas.search.small import wait_until
 from tests.nas.test_config import DIGITS
+from tests.processes import end_with_parent
 
 pytest.importorskip("aiohttp", reason="the job server needs ray[default]: pip install 'hwnas[cluster]'")
 
@@ -63,7 +65,11 @@ def server() -> Iterator[JobServer]:
         }
         with (Path(folder) / "log").open("w") as log:
             head = subprocess.Popen(
-                [sys.executable, "-m", "ray.scripts.scripts", *command], env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "ray.scripts.scripts", *command],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),  # at which it ends what it has started
             )
         address = f"http://127.0.0.1:{port}"
 
@@ -80,7 +86,10 @@ def server() -> Iterator[JobServer]:
             yield JobServer(address, token)
         finally:
             head.send_signal(signal.SIGTERM)
-            head.wait(60)
+            try:
+                head.wait(60)
+            finally:
+                head.kill()
 
 
 @pytest.fixture

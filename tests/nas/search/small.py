@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -209,9 +210,21 @@ CHILDREN.set_forkserver_preload(["tests.nas.search.small"])
 
 def child(target: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
     """Starts a function in a process of its own."""
-    process = CHILDREN.Process(target=target, args=arguments)
+    process = CHILDREN.Process(target=_run, args=(target, *arguments))
     process.start()
     return process
+
+
+def _run(target: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=_end_with_the_tests, daemon=True).start()
+    target(*arguments)
+
+
+def _end_with_the_tests() -> None:
+    tests = multiprocessing.parent_process()
+    assert tests is not None
+    tests.join()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def search_in_child(small: Small, die_at: int | None = None, file_bytes: int | None = None) -> None:

@@ -24,6 +24,7 @@ from nas.search.mirror import STATES, Mirror, mirrored
 from nas.search.tracker import known_values
 from search_spaces.file_lock import hold
 from tests.nas.search.small import Small, child, evaluations, wait_until
+from tests.processes import end_with_parent
 
 DIGITS = Path(__file__).parents[3] / "experiments" / "configs" / "digits.yaml"
 CONSTRAINTS = ("parameters <= 30000",)
@@ -231,7 +232,9 @@ def dashboard(run: Run) -> Iterator[str]:
         "--port",
         str(port),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent
+    )
     try:
         address = f"http://127.0.0.1:{port}"
         wait_until(lambda: answers(address))
