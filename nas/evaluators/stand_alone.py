@@ -25,8 +25,8 @@ class StandAloneEvaluator(Evaluator):
         data: training and validation split; the test split is not looked at.
         config: of the training.
         networks: folder of weights and checkpoints. Where its parent is not there, on a machine that does not share
-            the run's disk, a folder for temporary files is used: a training goes on there after its process was
-            killed, not after the machine was lost.
+            the run's disk, a folder for temporary files is used, another one for every run and way of training: a
+            training goes on there after its process was killed, not after the machine was lost.
         seed: of the run.
         flip: whether training may mirror images.
         threads: of torch, in the process that evaluates.
@@ -48,7 +48,10 @@ class StandAloneEvaluator(Evaluator):
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._folder = self.networks
         if not self.networks.parent.is_dir():
-            name = sha256(str(self.networks).encode()).hexdigest()[:12]
+            # Nobody removes it with the run, and a new run may have the same place.
+            made_of = (str(self.networks), self.seed, self.flip, self.data.hashes["train"])
+            texts = repr((*made_of, self.config.model_dump_json(), self.space.table.model_dump_json()))
+            name = sha256(texts.encode()).hexdigest()[:12]
             self._folder = Path(tempfile.gettempdir()) / f"hwnas-networks-{name}"
 
     def evaluate(self, architecture: Architecture) -> dict[str, float]:

@@ -57,3 +57,7 @@ def test_a_machine_without_the_runs_disk_trains_the_same_in_a_folder_of_its_own(
     assert brought.evaluate(architecture) == evaluator.evaluate(architecture)
     assert not (tmp_path / "not").exists()
     assert len(list((tmp_path / "local").rglob(NETWORK_FILE))) == 1
+    later = StandAloneEvaluator(SPACE, DATA.without_test(), CONFIG, elsewhere.networks, seed=1)
+    later.setup()
+    later.evaluate(architecture)
+    assert len(list((tmp_path / "local").rglob(NETWORK_FILE))) == 2, "not the weights of an earlier run at that place"
