@@ -212,7 +212,7 @@ class SearchConfig(FileModel):
 
     @field_serializer("mirror")
     def _mirror_saved(self, url: str | None) -> str | None:
-        return _without_password(url)
+        return without_password(url)
 
 
 class RayConfig(FileModel):
@@ -326,7 +326,7 @@ class ExperimentConfig(FileModel):
 
     @field_serializer("ledger")
     def _ledger_saved(self, url: str | None) -> str | None:
-        return _without_password(url)
+        return without_password(url)
 
     @model_validator(mode="after")
     def _devices_exist(self) -> "ExperimentConfig":
@@ -362,7 +362,7 @@ class ExperimentConfig(FileModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def _without_password(url: str | None) -> str | None:
+def without_password(url: str | None) -> str | None:
     """Returns ``scheme://USER@HOST/...`` of ``scheme://USER:PASSWORD@HOST/...``."""
     return url and re.sub(r"(://[^:/@]*):.*@", r"\1@", url)  # a password may hold any character
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from nas.config import ExperimentConfig, load_config
+from nas.config import ExperimentConfig, load_config, without_password
 from nas.errors import InputError, RunError
 
 _CONFIG, _SPACE = "experiment.yaml", "space.yaml"
@@ -81,7 +81,7 @@ def submit(
         log: gets each line that the job prints, while it is followed.
 
     Raises:
-        InputError: a mistake in the file or an override, or `runs_dir` is not an absolute path.
+        InputError: a mistake in the file or an override, `runs_dir` is not an absolute path, or a URL has a password.
         RunError: nothing answers at the address, it refuses the token, or the job server's parts of Ray are missing.
     """
     experiment = load_config(config, (*overrides, "ray.address=auto"))
@@ -90,6 +90,12 @@ def submit(
             f"runs_dir must be an absolute path on the cluster, as the folder of a job goes with the job, got "
             f"{experiment.runs_dir}: add runs_dir=/path/on/the/cluster"
         )
+    for key, url in (("ledger", experiment.ledger), ("search.mirror", experiment.search.mirror)):
+        if url != without_password(url):
+            raise InputError(
+                f"{key} has a password, which does not go with a job: leave it out of the URL, and put it where the "
+                "job runs (~/.pgpass, or PGPASSWORD when the cluster is started)"
+            )
     # The same run has the same name, so that its earlier jobs are found.
     prefix = f"nas-{experiment.name}-{sha256(str(experiment.run_dir).encode()).hexdigest()[:8]}"
     with _answering(address):

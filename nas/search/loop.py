@@ -251,7 +251,7 @@ class _Search:
         if least is not None and len(self._gains) == GAIN_PATIENCE and max(self._gains) < least:
             return "no gain", (
                 f"the last {GAIN_PATIENCE} proposals were expected to add at most {max(self._gains):.2g} each to the "
-                f"hypervolume of the front, as a share of it (search.min_gain is {least:g})"
+                f"hypervolume of the front, as a share of it; a search.min_gain below {least:g} goes on"
             )
         return None
 

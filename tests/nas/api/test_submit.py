@@ -151,3 +151,13 @@ def test_nobody_at_the_address_is_told(tmp_path: Path) -> None:
 def test_a_run_directory_that_would_go_with_the_job_is_refused() -> None:
     with pytest.raises(InputError, match=r"runs_dir must be an absolute path on the cluster, .* got runs"):
         api.submit(DIGITS, "http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    "override", ["ledger=postgresql+psycopg://nas:geheim@db/nas", "search.mirror=mysql://nas:geheim@db/nas"]
+)
+def test_a_password_does_not_go_with_a_job(override: str, tmp_path: Path) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(InputError, match=f"^{key} has a password, which does not go with a job") as refused:
+        api.submit(DIGITS, "http://127.0.0.1:1", (f"runs_dir={tmp_path}", override))
+    assert "geheim" not in str(refused.value)

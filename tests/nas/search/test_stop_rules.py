@@ -46,7 +46,7 @@ def test_a_search_ends_when_no_gain_is_expected_and_a_smaller_least_gain_goes_on
     assert outcome.kind == "no gain"
     assert re.fullmatch(
         r"the last 10 proposals were expected to add at most 0\.\d+ each to the hypervolume of the front, as a share "
-        r"of it \(search\.min_gain is 0\.3\)",
+        r"of it; a search\.min_gain below 0\.3 goes on",
         outcome.reason,
     )
     assert 22 <= outcome.evaluated < 200
