@@ -33,7 +33,7 @@ class DeviceProfile:
     """A device as networks meet it: the runtime on its processor, the precision of the files, the threads.
 
     Attributes:
-        device: a name of `latency_predictors.devices.list_devices`, such as ``local/onnxruntime``.
+        device: a name that `latency_predictors.devices.get_device` takes, such as ``local/onnxruntime``.
         precision: of weights and feature maps.
         threads: of the runtime, each on a core of its own.
 

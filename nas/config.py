@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_serializer, field_validator, model_validator
 
+from latency_predictors.devices import get_device
+from latency_predictors.graphs.model_file import Runtime
 from nas.errors import InputError
 from nas.objectives import Constraint, Objective
 from search_spaces.checksum import verify_checksum
@@ -158,14 +160,26 @@ class DeviceConfig(FileModel):
     """A device to search for.
 
     Attributes:
-        device: ``local/onnxruntime`` or ``local/litert``.
+        device: ``local/RUNTIME`` (this machine) or ``ssh/HOST/RUNTIME`` (a board; HOST as ``ssh`` takes it) with
+            ``onnxruntime`` or ``litert``.
         precision: of the measured file.
         threads: of the runtime, pinned.
     """
 
-    device: Literal["local/onnxruntime", "local/litert"]
+    device: str
     precision: Literal["fp32", "int8"] = "fp32"
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, name: str) -> str:
+        get_device(name)
+        return name
+
+    @property
+    def runtime(self) -> Runtime:
+        """Of the device; decides which files it runs."""
+        return get_device(self.device).runtime
 
 
 class LatencyConfig(FileModel):

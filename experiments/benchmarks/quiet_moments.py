@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from latency_predictors.devices import runner
-from latency_predictors.devices.local import REFERENCES
+from latency_predictors.devices.runner_device import REFERENCES
 from latency_predictors.statistics import interval
 
 MODELS = ("fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tflite")

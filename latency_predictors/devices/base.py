@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from latency_predictors.environment import Environment
 from latency_predictors.graphs.model_file import Runtime
@@ -118,14 +117,15 @@ class Device(ABC):
     measurements at once disturb each other.
 
     Attributes:
-        name: as in `DeviceProfile.device`; what it is, then the runtime: ``local/litert``.
+        name: as in `DeviceProfile.device`; what it is, which one, the runtime: ``local/litert``, ``ssh/pi/litert``. A
+            class of devices that users name has words in capitals there: ``ssh/HOST/litert``.
         runtime: name of the inference runtime.
         suffix: of the model files it runs, such as ``.tflite``.
     """
 
-    name: ClassVar[str]
-    runtime: ClassVar[Runtime]
-    suffix: ClassVar[str]
+    name: str
+    runtime: Runtime
+    suffix: str
 
     @abstractmethod
     def measure_block(self, models: Sequence[Path], *, threads: int, plan: BlockPlan) -> Block:

@@ -5,72 +5,31 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, Timing
-from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
-from latency_predictors.environment import Environment
-from search_spaces.cost import Precision
+from latency_predictors.devices.runner_device import RUNNER, RunnerDevice
+from latency_predictors.devices.runner_process import RunnerProcess
 from search_spaces.file_lock import FileHeldError, hold
 
 logger = logging.getLogger(__name__)
 
-RUNNER = Path(__file__).with_name("runner.py")
-REFERENCES = Path(__file__).with_name("reference")
 PAUSE_SECONDS = 0.05
 """Between two launches, for other processes to take their turn."""
 PATIENCE_SECONDS = 120.0
 """How long to wait for a turn; launches of tens of models take seconds."""
-START_SECONDS = 120.0
-"""For the interpreter and the runtime to start, on a busy machine."""
 
 
-class LocalDevice(Device):
+class LocalDevice(RunnerDevice):
     """Runs `runner.py` with this interpreter; subclasses name the runtime."""
 
-    def measure_block(self, models: Sequence[Path], *, threads: int, plan: BlockPlan) -> Block:
-        """As `Device.measure_block`; measuring processes of this user on this machine wait for each other."""
+    @contextmanager
+    def _runner(self, threads: int) -> Iterator[RunnerProcess]:
         # -P: the runner's own folder holds modules named like the runtimes.
         command = [sys.executable, "-P", str(RUNNER)]
         with _alone(), RunnerProcess(command, _environment(threads)) as runner:
-            started = time.monotonic()
-            try:
-                start = runner.ask(
-                    {
-                        "runtime": self.runtime,
-                        "threads": threads,
-                        "window_ms": plan.window_ms,
-                        "min_inferences": plan.min_inferences,
-                        "patience": plan.patience,
-                        "warmup_ms": plan.warmup_ms,
-                        "timeout_seconds": plan.timeout_seconds,
-                        "probe_floor_ns": plan.probe_floor_ns,
-                    },
-                    START_SECONDS,
-                )
-            except RunnerEndedError as ended:
-                raise DeviceError(f"device {self.name} did not start: {ended}") from None
-            if start.get("error"):
-                raise DeviceError(f"device {self.name} cannot measure: {start['error']}")
-            results: list[BlockResult] = []
-            floor = int(start["probe_floor_ns"])
-            for model in models:
-                try:
-                    answer = runner.ask({"model": str(model.resolve())}, plan.timeout_seconds)
-                except RunnerEndedError as ended:
-                    results.append(BlockResult(model, None, str(ended)))
-                    break
-                floor = answer.pop("probe_floor_ns")
-                failure = answer.pop("error", "")
-                results.append(BlockResult(model, None if failure else Timing(**answer), failure))
-            seconds = time.monotonic() - started
-        return Block(Environment(**start["environment"]), floor, seconds, tuple(results))
-
-    def reference(self, precision: Precision) -> Path:
-        """As `Device.reference`."""
-        return REFERENCES / f"{precision}{self.suffix}"
+            yield runner
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -22,7 +22,7 @@ def measure(
     out: Annotated[Path, typer.Option(help="Parquet file; rows already there are kept and not measured again")],
     space: Annotated[str, typer.Option(help="shipped space or YAML file")] = "tiny",
     count: Annotated[int, typer.Option(min=1, help="networks")] = 40,
-    device: Annotated[str, typer.Option(help="local/onnxruntime or local/litert")] = "local/onnxruntime",
+    device: Annotated[str, typer.Option(help="such as local/litert, ssh/HOST/litert")] = "local/onnxruntime",
     precision: Annotated[Precision, typer.Option(help="of the measured files")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="of the runtime, pinned")] = 1,
     preset: Annotated[str, typer.Option(help="quick or standard")] = "quick",

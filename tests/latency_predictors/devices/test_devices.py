@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from onnx import TensorProto, helper
 
 from latency_predictors.devices import Device, get_device, list_devices, local, register_device
 from latency_predictors.devices.base import Block, BlockPlan, DeviceError
@@ -19,9 +20,21 @@ PLAN = BlockPlan(window_ms=1, min_inferences=3, patience=3, warmup_ms=1, timeout
 BROKEN = {".onnx": b"not a model", ".tflite": b"TFL3 not a model" * 100}
 
 
-@pytest.fixture(params=list_devices())
+CONTRACT = ["local/litert", "local/onnxruntime", "ssh/board/litert", "ssh/board/onnxruntime"]
+"""Each device keeps the contract by being listed here."""
+
+
+@pytest.fixture(params=CONTRACT)
 def device(request: pytest.FixtureRequest) -> Device:
+    if request.param.startswith("ssh/"):
+        request.getfixturevalue("board")
     return get_device(request.param)
+
+
+def test_every_device_runs_the_contract() -> None:
+    families = {(name.split("/")[0], name.split("/")[-1]) for name in CONTRACT}
+    assert {(name.split("/")[0], name.split("/")[-1]) for name in list_devices()} == families
+    assert [get_device(name).name for name in CONTRACT] == CONTRACT
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +42,19 @@ def _no_process_survives() -> Iterator[None]:
     before = set(psutil.Process().children(recursive=True))
     yield
     assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.fixture
+def hanging(device: Device, tmp_path: Path) -> Path:
+    """A file that the runtime never gets done with."""
+    path = tmp_path / f"hanging{device.suffix}"
+    if device.name.startswith("local/"):
+        os.mkfifo(path)  # reading it waits for ever
+    elif device.suffix == ".onnx":
+        path.write_bytes(endless_onnx())
+    else:
+        pytest.skip("a .tflite file that never ends cannot be made by hand; the runtime is the same as local/litert's")
+    return path
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -60,9 +86,7 @@ def test_a_file_that_is_no_model_fails_by_itself(device: Device, tmp_path: Path)
     assert all("\n" not in result.failure for result in block.results)
 
 
-def test_a_model_that_hangs_ends_the_block_and_is_reported(device: Device, tmp_path: Path) -> None:
-    hanging = tmp_path / f"hanging{device.suffix}"
-    os.mkfifo(hanging)  # reading it waits for ever
+def test_a_model_that_hangs_ends_the_block_and_is_reported(device: Device, hanging: Path) -> None:
     good = device.reference("fp32")
     plan = BlockPlan(window_ms=1, min_inferences=3, patience=3, warmup_ms=1, timeout_seconds=8)
     block = device.measure_block([good, hanging, good], threads=1, plan=plan)
@@ -70,30 +94,67 @@ def test_a_model_that_hangs_ends_the_block_and_is_reported(device: Device, tmp_p
     assert block.results[1].failure == "no answer within 8 s; the process was killed"
 
 
-def test_a_process_that_dies_ends_the_block_and_is_reported(device: Device, tmp_path: Path) -> None:
-    waiting = tmp_path / f"waiting{device.suffix}"
-    os.mkfifo(waiting)
-
-    def kill_when_it_waits() -> None:
+def test_a_process_that_dies_ends_the_block_and_is_reported(device: Device, hanging: Path) -> None:
+    def kill_when_it_hangs() -> None:
         while True:
-            for child in psutil.Process().children():
-                child.suspend()
-                try:
-                    # Fails unless the runner is just opening the other end.
-                    os.close(os.open(waiting, os.O_WRONLY | os.O_NONBLOCK))
-                except OSError:
-                    child.resume()
-                else:
-                    child.kill()
+            for process in psutil.Process().children(recursive=True):
+                if is_runner(process) and hangs(process, hanging):
+                    process.kill()
                     return
             time.sleep(0.01)
 
-    killer = threading.Thread(target=kill_when_it_waits)
+    killer = threading.Thread(target=kill_when_it_hangs)
     killer.start()
-    block = device.measure_block([waiting, device.reference("fp32")], threads=1, plan=PLAN)
+    block = device.measure_block([hanging, device.reference("fp32")], threads=1, plan=PLAN)
     killer.join()
     assert len(block.results) == 1
     assert block.results[0].failure.startswith("the process ended (signal 9)")
+
+
+def is_runner(process: psutil.Process) -> bool:
+    try:
+        return any(word.endswith("runner.py") for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def hangs(runner: psutil.Process, model: Path) -> bool:
+    """Whether a runner is at a model that hangs."""
+    if model.is_fifo():
+        runner.suspend()
+        try:
+            # Fails unless the runner is just opening the other end.
+            os.close(os.open(model, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            return False
+        finally:
+            runner.resume()
+        return True
+    # The far end stores the model before it tells the runner of it, so the file is there.
+    return (Path(runner.cmdline()[-1]).parent / "model.onnx").exists()
+
+
+def endless_onnx() -> bytes:
+    """Returns a model with a loop that has no end."""
+    go_on = helper.make_tensor_value_info("go_on", TensorProto.BOOL, [])
+    value = helper.make_tensor_value_info("value", TensorProto.FLOAT, [1])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go_on"], ["again"]), helper.make_node("Neg", ["value"], ["negated"])],
+        "body",
+        [helper.make_tensor_value_info("number", TensorProto.INT64, []), go_on, value],
+        [
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("negated", TensorProto.FLOAT, [1]),
+        ],
+    )
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1])
+    end = helper.make_tensor_value_info("end", TensorProto.FLOAT, [1])
+    true = helper.make_tensor("true", TensorProto.BOOL, [], [True])
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["", "true", "image"], ["end"], body=body)], "endless", [image], [end], [true]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 def test_more_threads_than_cores_are_an_error(device: Device) -> None:
@@ -147,7 +208,8 @@ def test_a_stopped_process_that_measures_is_not_waited_for_for_ever(
 
 def test_an_unknown_device_is_answered_with_the_nearest_one() -> None:
     with pytest.raises(
-        InputError, match=r"device must be one of local/litert, local/onnxruntime, got 'local/lightrt'; did you mean"
+        InputError,
+        match=r"device must be one of local/litert, .*ssh/HOST/litert.*; did you mean 'local/litert'",
     ):
         get_device("local/lightrt")
 

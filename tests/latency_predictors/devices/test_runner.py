@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from latency_predictors.devices import runner
-from latency_predictors.devices.local import REFERENCES, RUNNER
+from latency_predictors.devices.runner_device import REFERENCES, RUNNER
 
 MS = 1_000_000
 PLAN = {

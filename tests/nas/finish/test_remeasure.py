@@ -20,12 +20,14 @@ def test_a_file_is_measured_on_every_device_of_the_experiment_that_runs_it() -> 
     devices = {
         "one": DeviceConfig(device="local/onnxruntime", precision="int8"),
         "two": DeviceConfig(device="local/onnxruntime", precision="int8", threads=2),
+        "far": DeviceConfig(device="ssh/pi/onnxruntime", precision="int8"),
         "other_precision": DeviceConfig(device="local/onnxruntime", precision="fp32"),
         "other_runtime": DeviceConfig(device="local/litert", precision="int8"),
     }
     assert targets(INT8_ONNX, devices) == [
         Target("one", DeviceProfile("local/onnxruntime", "int8", 1)),
         Target("two", DeviceProfile("local/onnxruntime", "int8", 2)),
+        Target("far", DeviceProfile("ssh/pi/onnxruntime", "int8", 1)),
     ]
 
 

@@ -1,0 +1,90 @@
+"""Devices that `runner.py` measures, as a child process here or at the far end of a connection."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, Timing
+from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
+from latency_predictors.environment import Environment
+from search_spaces.cost import Precision
+
+RUNNER = Path(__file__).with_name("runner.py")
+REFERENCES = Path(__file__).with_name("reference")
+START_SECONDS = 120.0
+"""For the interpreter and the runtime to start, on a busy machine."""
+
+
+class RunnerDevice(Device):
+    """Holds the conversation with the runner; subclasses say where it runs and how it gets its files."""
+
+    def measure_block(self, models: Sequence[Path], *, threads: int, plan: BlockPlan) -> Block:
+        """As `Device.measure_block`; those who measure on one machine at once wait for each other."""
+        with self._runner(threads) as runner:
+            started = time.monotonic()
+            try:
+                start = runner.ask(
+                    {
+                        "runtime": self.runtime,
+                        "threads": threads,
+                        "window_ms": plan.window_ms,
+                        "min_inferences": plan.min_inferences,
+                        "patience": plan.patience,
+                        "warmup_ms": plan.warmup_ms,
+                        "timeout_seconds": plan.timeout_seconds,
+                        "probe_floor_ns": plan.probe_floor_ns,
+                    },
+                    START_SECONDS,
+                )
+            except RunnerEndedError as ended:
+                self._check_connection(ended)
+                raise DeviceError(f"device {self.name} did not start: {ended}{self._mend()}") from None
+            if start.get("error"):
+                raise DeviceError(f"device {self.name} cannot measure: {start['error']}{self._mend()}")
+            results: list[BlockResult] = []
+            floor = int(start["probe_floor_ns"])
+            for model in models:
+                try:
+                    answer = runner.ask({"model": self._place(runner, model)}, plan.timeout_seconds)
+                except OSError as error:  # the file cannot be read here
+                    results.append(BlockResult(model, None, f"{type(error).__name__}: {error}"))
+                    continue
+                except RunnerEndedError as ended:
+                    self._check_connection(ended)
+                    results.append(BlockResult(model, None, str(ended)))
+                    break
+                floor = answer.pop("probe_floor_ns")
+                failure = answer.pop("error", "")
+                results.append(BlockResult(model, None if failure else Timing(**answer), failure))
+            seconds = time.monotonic() - started
+        return Block(Environment(**start["environment"]), floor, seconds, tuple(results))
+
+    def reference(self, precision: Precision) -> Path:
+        """As `Device.reference`."""
+        return REFERENCES / f"{precision}{self.suffix}"
+
+    @abstractmethod
+    def _runner(self, threads: int) -> AbstractContextManager[RunnerProcess]:
+        """Returns a context in which a fresh runner has its turn on the machine; it is gone afterwards.
+
+        Raises:
+            DeviceError: on entering, where the machine cannot be reached.
+        """
+
+    def _place(self, runner: RunnerProcess, model: Path) -> str:
+        """Returns where the runner finds a model.
+
+        Raises:
+            OSError: the file cannot be read.
+            RunnerEndedError: the runner is gone.
+        """
+        return str(model.resolve())
+
+    def _check_connection(self, ended: RunnerEndedError) -> None:
+        """Raises DeviceError where the connection ended and not the runner."""
+
+    def _mend(self) -> str:
+        """Returns what to add to an error of the runner's start."""
+        return ""
