@@ -28,7 +28,8 @@ from nas.search.interrupts import stop_on_signals
 from nas.search.ledger import Ledger
 from nas.search.problem import SearchProblem
 from nas.search.records import Candidate, Proposal
-from nas.search.samplers import GAIN, get_sampler
+from nas.search.samplers import get_sampler
+from nas.search.stop_rules import EndKind, StopRules
 from nas.search.study import SearchStudy, Told
 from nas.search.tracker import Tracker, known_values
 from nas.search.warm_start import parameters_of, warm_start
@@ -43,15 +44,7 @@ die for reasons that are not the candidate's, so that it gets more of those."""
 MAX_FAILED_IN_A_ROW = 5
 """Candidates given up without a success in between before the search ends: the fault is not the candidates'."""
 
-GAIN_PATIENCE = 10
-"""Proposals in a row of which less than `search.min_gain` was expected before the search ends."""
-
-MAX_BARREN_PROPOSALS = 1000
-"""Proposals in a row that bring nothing to evaluate (known, or breaking a constraint) before the search ends."""
-
 _POLL_SECONDS = 1.0
-
-EndKind = Literal["budget", "time", "no gain", "space exhausted", "nothing new", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -148,22 +141,19 @@ class _Search:
         self._stop = stop
         self._study = SearchStudy(problem.space, problem.objectives, get_sampler(problem, costs, config), seed=seed)
         self._tracker = Tracker(problem)
+        self._rules = StopRules(problem, config, self._tracker, stop)
         self._candidates: dict[str, Candidate] = {}  # by architecture key
         self._questions: dict[str, list[int]] = {}  # proposals that wait for an open candidate
         self._left_open: deque[Candidate] = deque()  # by an earlier start
         self._running: dict[int, str] = {}  # architecture keys, by attempt
         self._retries: list[tuple[float, Candidate]] = []  # with the time from which on
         self._started = False
-        self._started_s = time.monotonic()
-        self._earlier_s = 0.0
         self._warm_start: list[Mapping[str, Choice]] = []
         self._proposals = 0
         # Proposals of known architectures since the last new one. They are committed with the next new one: nothing is
         # evaluated for them, and a killed search, asking again, gets the same ones.
         self._repeats: list[Proposal] = []
-        self._barren = 0
         self._failed_in_a_row = 0
-        self._gains: deque[float] = deque(maxlen=GAIN_PATIENCE)  # expected of the last proposals
 
     def run(self) -> SearchOutcome:
         self._restore()
@@ -182,14 +172,14 @@ class _Search:
                 continue
             for outcome in self._executor.wait(pause_s):
                 self._receive(outcome)
-                self._barren = 0  # what the sampler learns may lead it to something new
+                self._rules.barren = 0  # what the sampler learns may lead it to something new
 
     def _restore(self) -> None:
         """Rebuilds study and counts from the ledger."""
         abandoned = self._ledger.abandon_attempts()
         if abandoned:
             _logger.info("%d evaluations had not ended when the search was last stopped; they start again", abandoned)
-        self._earlier_s = sum(life.seen_unix_s - life.started_unix_s for life in self._ledger.lives()[:-1])
+        self._rules.earlier_s = sum(life.seen_unix_s - life.started_unix_s for life in self._ledger.lives()[:-1])
         self._warm_start = [parameters_of(a, self._problem.space) for a in self._ledger.warm_start()]
         self._tracker.late = self._ledger.late_outcomes()
         by_number = {}
@@ -203,7 +193,7 @@ class _Search:
         for proposal in self._ledger.proposals():
             candidate = by_number[proposal.candidate]
             self._study.restore(proposal, self._told(candidate))
-            self._note_gain(proposal)
+            self._rules.note_gain(proposal)
             if candidate.state == "open":
                 self._questions[candidate.architecture.key].append(proposal.number)
             self._proposals += 1
@@ -212,7 +202,7 @@ class _Search:
     def _fill(self) -> tuple[EndKind, str] | None:
         """Gets jobs running up to the executor's capacity; returns why there will be no more, where that is so."""
         while True:
-            end = self._halt()
+            end = self._rules.halt()
             if end is not None:
                 return end
             if len(self._running) >= self._executor.capacity:
@@ -222,43 +212,13 @@ class _Search:
                 self._submit(candidate, self._ledger.start_attempt(candidate.number))
                 self._ledger.passed("attempt:submitted")
                 continue
-            end = self._enough()
+            underway = len(self._running) + len(self._retries)
+            end = self._rules.enough(known=len(self._candidates), underway=underway)
             if end is not None:
                 return None if self._retries else end
             if self._retries and self._executor.capacity == 1:
                 return None  # one worker evaluates in the order of the proposals, whatever fails
             self._propose()
-
-    def _halt(self) -> tuple[EndKind, str] | None:
-        """Returns why nothing more is to be started, not even what is open."""
-        if self._stop.is_set():
-            return "stopped", "stopped from outside; the same command goes on from here"
-        limit = self._config.max_minutes
-        if limit is not None and self._earlier_s + time.monotonic() - self._started_s >= limit * 60:
-            return "time", f"the search has taken its {limit:g} minutes; a larger search.max_minutes goes on from here"
-        return None
-
-    def _enough(self) -> tuple[EndKind, str] | None:
-        """Returns why nothing more is to be proposed."""
-        size, budget = self._problem.space.size, self._config.budget
-        if self._tracker.counts["done"] + len(self._running) + len(self._retries) >= budget:
-            return "budget", f"the budget of {budget} evaluations is met"
-        if len(self._candidates) >= size:
-            return "space exhausted", f"all {size} architectures of the space are known"
-        if self._barren >= MAX_BARREN_PROPOSALS:
-            return "nothing new", self._barren_reason()
-        least = self._config.min_gain
-        if least is not None and len(self._gains) == GAIN_PATIENCE and max(self._gains) < least:
-            return "no gain", (
-                f"the last {GAIN_PATIENCE} proposals were expected to add at most {max(self._gains):.2g} each to the "
-                f"hypervolume of the front, as a share of it; a search.min_gain below {least:g} goes on"
-            )
-        return None
-
-    def _note_gain(self, proposal: Proposal) -> None:
-        gain = proposal.sampler_state["trial"].get(GAIN)
-        if gain is not None:
-            self._gains.append(gain)
 
     def _next_open(self) -> Candidate | None:
         """Returns a candidate to evaluate again: left open by an earlier start, or one whose pause is over."""
@@ -279,9 +239,9 @@ class _Search:
         known = self._candidates.get(architecture.key)
         if known is not None:
             self._repeats.append(Proposal(number, known.number, parameters, sampler_state))
-            self._note_gain(self._repeats[-1])
+            self._rules.note_gain(self._repeats[-1])
             self._answer(number, known)
-            self._barren += 1
+            self._rules.barren += 1
             return
         (costs,) = self._costs.costs_of([architecture])
         costs = {name: cost for name, cost in costs.items() if name in self._problem.names}
@@ -289,7 +249,7 @@ class _Search:
         if not self._problem.feasible(known_values(candidate)):
             candidate = dataclasses.replace(candidate, state="infeasible")
         proposals = [*self._repeats, Proposal(number, candidate.number, parameters, sampler_state)]
-        self._note_gain(proposals[-1])
+        self._rules.note_gain(proposals[-1])
         attempt = self._ledger.propose(proposals, candidate)
         self._repeats.clear()
         self._candidates[architecture.key] = candidate
@@ -297,11 +257,11 @@ class _Search:
         self._answer(number, candidate)
         self._ledger.passed("propose:told")
         if attempt is not None:
-            self._barren = 0
+            self._rules.barren = 0
             self._submit(candidate, attempt)
             self._ledger.passed("propose:submitted")
         else:
-            self._barren += 1
+            self._rules.barren += 1
             self._tracker.add(candidate)
 
     def _answer(self, number: int, candidate: Candidate) -> None:
@@ -415,15 +375,6 @@ class _Search:
 
     def _report(self, *, front_changed: bool = False, notable: bool = False) -> None:
         self._listener(self._tracker.progress(self._config.budget, front_changed=front_changed, notable=notable))
-
-    def _barren_reason(self) -> str:
-        counts, bounds = self._tracker.counts, " and ".join(c.text for c in self._problem.constraints)
-        reason = f"the last {self._barren} proposals were known architectures"
-        if counts["infeasible"]:
-            reason += f" or break {bounds}"
-        if not counts["done"]:
-            reason += f"; of {counts['infeasible']} distinct ones none is allowed: widen the bounds"
-        return reason
 
     def _outcome(self, kind: EndKind, reason: str) -> SearchOutcome:
         counts = self._tracker.counts

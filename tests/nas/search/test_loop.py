@@ -14,7 +14,7 @@ from nas.errors import InputError, RunError
 from nas.evaluators.base import Evaluator
 from nas.objectives import Constraint
 from nas.progress import Progress
-from nas.search import loop
+from nas.search import loop, stop_rules
 from nas.search.executors.base import Job, Outcome
 from nas.search.executors.serial import SerialExecutor
 from nas.search.records import Candidate
@@ -118,7 +118,7 @@ def test_a_space_that_is_known_completely_ends_the_search(tmp_path: Path) -> Non
 
 
 def test_a_sampler_that_only_repeats_itself_ends_the_search(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "MAX_BARREN_PROPOSALS", 20)
+    monkeypatch.setattr(stop_rules, "MAX_BARREN_PROPOSALS", 20)
 
     def stuck(*_: object) -> SeededSampler:
         return lambda _: optuna.samplers.RandomSampler(seed=0)
@@ -152,7 +152,7 @@ def test_a_constraint_steers_nsga2_away_from_what_breaks_it(tmp_path: Path) -> N
 
 
 def test_bounds_that_nothing_keeps_end_the_search_in_words(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "MAX_BARREN_PROPOSALS", 30)
+    monkeypatch.setattr(stop_rules, "MAX_BARREN_PROPOSALS", 30)
     outcome = Small(small.folder, constraints=("macs <= 1",)).run()
     assert (outcome.kind, outcome.evaluated) == ("nothing new", 0)
     assert re.search(r"break macs <= 1; of \d+ distinct ones none is allowed: widen the bounds", outcome.reason)
@@ -343,7 +343,7 @@ class TwoAtOnce(SerialExecutor):
 def test_a_proposal_of_an_architecture_that_is_running_waits_for_it(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "MAX_BARREN_PROPOSALS", 10)
+    monkeypatch.setattr(stop_rules, "MAX_BARREN_PROPOSALS", 10)
 
     def pairs(*_: object) -> SeededSampler:
         seeds = iter(number // 2 for number in range(1000))
