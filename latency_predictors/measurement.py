@@ -103,6 +103,8 @@ class Measurement:
         block_medians_ms: of the blocks that count, in the order measured.
         first_inference_ms: median over blocks of the first inference after loading.
         load_ms: median over blocks of reading the file and preparing to run it.
+        peak_memory_mb: median over blocks of the resident memory (10^6 bytes) that the network added at its peak; None
+            where the device does not tell.
         quiet_share: share of the time, over all blocks, in which the core ran undisturbed.
         reference_ms: median latency of the frozen reference network in the same blocks.
     """
@@ -128,6 +130,7 @@ class Measurement:
     block_medians_ms: tuple[float, ...] = ()
     first_inference_ms: float | None = None
     load_ms: float | None = None
+    peak_memory_mb: float | None = None
     quiet_share: float | None = None
     reference_ms: float | None = None
 
@@ -228,6 +231,7 @@ SCHEMA = pa.schema(
         pa.field("block_medians_ms", pa.list_(pa.field("item", pa.float64(), nullable=False)), nullable=False),
         pa.field("first_inference_ms", pa.float64()),
         pa.field("load_ms", pa.float64()),
+        pa.field("peak_memory_mb", pa.float64()),
         pa.field("quiet_share", pa.float64()),
         pa.field("reference_ms", pa.float64()),
         pa.field("model_bytes", pa.int64(), nullable=False),

@@ -229,6 +229,7 @@ class _Session:
             block_medians_ms=tuple(timing.median_ms for timing in timings if timing.median_ms is not None),
             first_inference_ms=_median([timing.first_inference_ms for timing in timings]),
             load_ms=_median([timing.load_ms for timing in timings]),
+            peak_memory_mb=_median([timing.peak_memory_mb for timing in timings]),
             quiet_share=outcome.quiet_share,
             reference_ms=outcome.reference_ms,
         )

@@ -52,6 +52,8 @@ class Timing:
         median_ms: of the quiet inferences; None where there were too few.
         p90_ms: likewise, 90th percentile.
         probe_ns: median of the speed probes beside the quiet inferences; None where there were too few.
+        peak_memory_mb: the most that the process had resident (10^6 bytes) beyond what it had before the model was
+            loaded; None where the system does not tell.
     """
 
     load_ms: float
@@ -61,10 +63,13 @@ class Timing:
     median_ms: float | None
     p90_ms: float | None
     probe_ns: int | None
+    peak_memory_mb: float | None = None
 
     def __post_init__(self) -> None:
         if min(self.load_ms, self.first_inference_ms) <= 0 or not 0 <= self.quiet_share <= 1:
             raise ValueError(f"times must be above zero and shares within 0 to 1, got {self}")
+        if self.peak_memory_mb is not None and self.peak_memory_mb < 0:
+            raise ValueError(f"peak memory must not be below zero, got {self}")
         if len({self.median_ms is None, self.p90_ms is None, self.probe_ns is None}) > 1:
             raise ValueError(f"median, 90th percentile and probe come together, got {self}")
         if self.median_ms is not None and self.p90_ms is not None and not 0 < self.median_ms <= self.p90_ms:

@@ -7,7 +7,7 @@ when one model takes longer than the host's time limit, so that it outlives neit
 
 How a model is timed:
 
-1. load, and one first inference, both timed apart;
+1. load, and one first inference, both timed apart; from here to the end the peak of resident memory is followed;
 2. warm-up: windows of inferences until the fastest of a window is no longer 2 % faster than before;
 3. single inferences with a nanosecond clock, in *bursts* of one inference or about 0.1 ms, with a *speed probe*
    before and after each: a fixed multiplication of two large integers, a few microseconds of pure arithmetic. A burst
@@ -24,6 +24,8 @@ the runner says so instead of giving a number.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -192,9 +194,36 @@ def random_input(shape: Any, dtype: Any) -> Any:
 LOADERS = {"onnxruntime": load_onnxruntime, "litert": load_litert}
 
 
+class MemoryPeak:
+    """Follows how much resident memory a model adds; Linux alone tells (proc(5): clear_refs, VmHWM, VmRSS).
+
+    Memory that earlier models have left to the allocator is given back first, or the next one would seem to need less.
+    """
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._before_kb: int | None = None
+        with contextlib.suppress(AttributeError, OSError):  # C libraries other than GNU's keep little
+            ctypes.CDLL(None).malloc_trim(0)
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak starts anew
+            file.flush()
+            self._before_kb = self._read_kb("VmRSS:")
+
+    def growth_mb(self) -> float | None:
+        """Returns peak less start in 10^6 bytes; None where the system does not tell."""
+        peak = self._read_kb("VmHWM:") if self._before_kb is not None else None
+        return None if peak is None or self._before_kb is None else max(0, peak - self._before_kb) * 1024 / 1e6
+
+    @staticmethod
+    def _read_kb(field: str) -> int | None:
+        with open("/proc/self/status") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(field)), None)
+
+
 def measure(path: str, plan: dict[str, Any], probe: SpeedProbe) -> dict[str, Any]:
     """Returns the timing of one model, as the host's `Timing`."""
-    gc.collect()
+    memory = MemoryPeak()
     start = clock()
     invoke = LOADERS[plan["runtime"]](path, plan["threads"])
     loaded = clock()
@@ -208,7 +237,12 @@ def measure(path: str, plan: dict[str, Any], probe: SpeedProbe) -> dict[str, Any
         min_inferences=plan["min_inferences"],
         patience=plan["patience"],
     )
-    return {"load_ms": (loaded - start) / 1e6, "first_inference_ms": (first - loaded) / 1e6, **timing}
+    return {
+        "load_ms": (loaded - start) / 1e6,
+        "first_inference_ms": (first - loaded) / 1e6,
+        "peak_memory_mb": memory.growth_mb(),
+        **timing,
+    }
 
 
 def pin(threads: int) -> int:

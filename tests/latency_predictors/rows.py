@@ -34,6 +34,7 @@ def make_measurement(kernel: int = 3) -> Measurement:
         block_medians_ms=(1.0, 1.01, 0.99, 1.0, 1.0),
         first_inference_ms=3.0,
         load_ms=8.0,
+        peak_memory_mb=2.5,
         quiet_share=0.97,
         reference_ms=0.05,
     )

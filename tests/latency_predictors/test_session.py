@@ -70,7 +70,7 @@ def test_each_network_gives_one_row_in_the_order_given(simulated: SimulatedDevic
         assert len(row.block_medians_ms) == PRESETS["quick"].min_blocks
         assert row.p50_ms == np.median(row.block_medians_ms)
         assert row.reference_ms == pytest.approx(0.1, rel=0.02)
-        assert (row.load_ms, row.quiet_share) == (2.0, 1.0)
+        assert (row.load_ms, row.quiet_share, row.peak_memory_mb) == (2.0, 1.0, 3.0)
 
 
 def test_rows_in_the_set_are_not_measured_again(simulated: SimulatedDevice, tmp_path: Path) -> None:

@@ -71,4 +71,4 @@ class SimulatedDevice(Device):
         median = truth * self.slowness(launch) * float(np.exp(self.rng.normal(0, spread)))
         if model != REFERENCE and self.rng.random() < self.outliers:
             median *= self.outlier
-        return Timing(2.0, 1.5 * median, 100, 1.0, median, 1.1 * median, PROBE_NS)
+        return Timing(2.0, 1.5 * median, 100, 1.0, median, 1.1 * median, PROBE_NS, 3.0)

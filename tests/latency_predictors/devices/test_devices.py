@@ -67,6 +67,8 @@ def test_a_block_times_each_model_in_the_order_given(device: Device, precision: 
         assert result.timing is not None
         assert 0 < result.timing.first_inference_ms < 1000
         assert 0 < result.timing.load_ms < 10000
+        assert result.timing.peak_memory_mb is not None
+        assert 0 <= result.timing.peak_memory_mb < 1000
     assert block.probe_floor_ns > 0
 
 

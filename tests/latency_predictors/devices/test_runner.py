@@ -142,6 +142,19 @@ def test_warming_up_ends_when_inferences_no_longer_get_faster(monkeypatch: pytes
     assert 10 * MS <= still_faster.time < 14 * MS
 
 
+def test_the_peak_of_memory_is_what_was_added_and_given_back_before_the_next() -> None:
+    code = (
+        "from latency_predictors.devices.runner import MemoryPeak\n"
+        "for megabytes in (200, 50, 200):\n"
+        "    peak = MemoryPeak()\n"
+        "    held = b'x' * (megabytes * 10**6)\n"
+        "    del held\n"
+        "    print(peak.growth_mb())\n"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert [float(line) for line in output.splitlines()] == pytest.approx([200, 50, 200], rel=0.05)
+
+
 def test_the_probe_takes_the_fifth_fastest_as_its_floor_and_keeps_a_lower_known_one() -> None:
     probe = runner.SpeedProbe(None)
     fastest = min(probe() for _ in range(100))
