@@ -61,6 +61,7 @@ def train_stand_alone(
     folder = folder / architecture.key
     path, checkpoints = folder / NETWORK_FILE, folder / "checkpoints"
     if path.exists():
+        shutil.rmtree(checkpoints, ignore_errors=True)  # there where the process was killed before it removed them
         yield config.epochs, load_network(path).to(device)
         return
     own_seed = int.from_bytes(hashlib.sha256(f"{seed} {architecture.key}".encode()).digest()[:4])

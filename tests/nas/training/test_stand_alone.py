@@ -66,6 +66,11 @@ def test_a_training_killed_after_an_epoch_goes_on_and_ends_with_the_weights_of_o
     steps: list[int] = []
     resumed = [epochs for epochs, _ in train(tmp_path / "killed", progress=lambda step, *_: steps.append(step))]
     assert resumed == [3]
+    left = file(tmp_path / "killed").parent / "checkpoints" / "step-00000001.safetensors"
+    left.parent.mkdir()
+    left.write_bytes(b"of a process that was killed just before it removed this")
+    assert [epochs for epochs, _ in train(tmp_path / "killed")] == [3], "a trained network is only loaded"
+    assert not left.parent.exists()
     whole = [epochs for epochs, _ in train(tmp_path / "whole")]
     assert whole == [1, 2, 3]
     assert file(tmp_path / "killed").read_bytes() == file(tmp_path / "whole").read_bytes()
