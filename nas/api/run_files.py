@@ -157,6 +157,18 @@ def _ledger(run_dir: Path) -> Iterator[FileState]:
             yield FileState(name, kind, "leftover", text, "none", "takes it off, as the next start does")
         elif there:
             yield FileState(name, kind)
+    if not any((run_dir / name).is_file() for name in LEDGER_FILES[:2]) and _has_searched(run_dir):
+        problem, mend = "it is missing, and ledger.journal too", "cannot mend it: restore both from a copy of the run"
+        yield FileState(LEDGER_FILES[0], _RESULTS, "missing", problem, "results are lost", mend)
+
+
+def _has_searched(run_dir: Path) -> bool:
+    """Returns whether a search with its ledger in the directory has ended well, as far as that is known."""
+    try:
+        status = read_json(run_dir / "status.json")
+        return bool(status["stages"]["search"]["state"] == "done" and status["config"]["ledger"] is None)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _predictors(run_dir: Path, found: dict[str, FileState]) -> Iterator[FileState]:

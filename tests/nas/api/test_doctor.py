@@ -209,6 +209,16 @@ def test_deleted_files_are_missing_and_those_that_follow_from_others_come_back(c
     assert Front.load(copied / "front.json") == Front.load(run.front_path)
 
 
+def test_a_run_that_has_lost_its_ledger_is_not_healthy(copied: Path) -> None:
+    for name in ("ledger.db", "ledger.journal"):
+        (copied / name).unlink()
+    diagnosis = api.doctor(copied, repair=True)
+    assert {file.path: file.consequence for file in diagnosis.files if file.state == "missing"} == {
+        "ledger.db": "results are lost"
+    }
+    assert not diagnosis.healthy
+
+
 def test_what_killed_processes_left_is_removed(copied: Path) -> None:
     (copied / ".front.json.abc.tmp").write_text("half")
     folder = copied / "predictors" / "cpu" / ".new-0123"
