@@ -93,6 +93,11 @@ class CatalogEntry(FileModel):
         """As users write it: ``name/v2``."""
         return f"{self.name}/v{self.version}"
 
+    @property
+    def of_choices(self) -> bool:
+        """Whether it predicts from `latency_predictors.choice_features`, not from layers."""
+        return self.features != FEATURE_NAMES and all("=" in name for name in self.features)
+
 
 @dataclass(frozen=True)
 class Catalog:
@@ -133,7 +138,7 @@ class Catalog:
                     seed=predictor.seed,
                     training_set=fitted.training_set,
                     rows=fitted.validations[0].scores.rows,
-                    features=FEATURE_NAMES,
+                    features=fitted.features,
                     validations=fitted.validations,
                     versions={"hwnas": version("hwnas"), "numpy": np.__version__, "python": platform.python_version()},
                     created=datetime.now(UTC),
@@ -153,15 +158,24 @@ class Catalog:
         sync_folder(folder)
         return entry
 
-    def load(self, name: str) -> LatencyPredictor:
+    def load(self, name: str, *, of_choices: bool = False) -> LatencyPredictor:
         """Returns the predictor of ``name`` (its latest version), ``name/latest`` or ``name/v2``.
 
+        Args:
+            name: as users write it.
+            of_choices: whether one of choices will do; its `predict_features` takes the entry's features.
+
         Raises:
-            InputError: there is no such predictor, a file of it is damaged, or another version of the product made it.
+            InputError: there is no such predictor, a file of it is damaged, another version of the product made it, or
+                it is one of choices where that will not do.
         """
         entry = self.entry(name)
         folder = self.path / entry.name / f"v{entry.version}"
-        if entry.features != FEATURE_NAMES:
+        if entry.of_choices and not of_choices:
+            raise InputError(
+                f"{entry.id} predicts vectors of a space without known layers; fit one to networks instead"
+            )
+        if entry.features != FEATURE_NAMES and not entry.of_choices:
             raise InputError(f"{folder} was fitted to other features than this version computes; fit it again")
         record = entry.files.get(ARRAYS)
         try:

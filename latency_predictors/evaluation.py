@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from latency_predictors.base import LEAST_ROWS, LatencyPredictor, Prediction
 from latency_predictors.conformal import fold_numbers
-from latency_predictors.features import network_features
+from latency_predictors.features import FEATURE_NAMES, network_features
 from latency_predictors.kinds import list_kinds, predictor_kind
 from latency_predictors.metrics import Scores, scores
 from search_spaces.errors import InputError
@@ -57,11 +57,13 @@ class FittedPredictor:
         predictor: fitted on all rows.
         validations: of every kind that was tried, the chosen one first.
         training_set: twelve hexadecimal digits of the SHA-256 of the rows learned from, whatever their order.
+        features: names of the columns learned from.
     """
 
     predictor: LatencyPredictor
     validations: tuple[CrossValidation, ...]
     training_set: str
+    features: tuple[str, ...] = FEATURE_NAMES
 
 
 def cross_validate(

@@ -16,6 +16,7 @@ from nas.api.latency import (
     measure_latency,
     measurement_rows,
 )
+from nas.api.latency_transfer import Transferred, learning_rows, transfer_latency
 from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
 from nas.api.results import front, front_rows, pick, point_rows
 from nas.api.run_files import FileState
@@ -28,6 +29,7 @@ __all__ = [
     "FileState",
     "RunResult",
     "SubmittedJob",
+    "Transferred",
     "doctor",
     "evaluate_latency",
     "finding_rows",
@@ -39,6 +41,7 @@ __all__ = [
     "front_rows",
     "import_latency",
     "import_summary",
+    "learning_rows",
     "lint_latency",
     "list_predictors",
     "load_config",
@@ -52,4 +55,5 @@ __all__ = [
     "start",
     "submit",
     "train",
+    "transfer_latency",
 ]

@@ -188,14 +188,20 @@ def evaluate_latency(name: str, data: Path, store: Path, space: str | None = Non
         InputError: no such predictor, or the rows are of another device profile.
     """
     from latency_predictors.catalog import Catalog
+    from latency_predictors.choice_features import choice_features
+    from latency_predictors.features import network_features
     from latency_predictors.metrics import scores
 
     catalog = Catalog(store)
-    entry, predictor, rows = catalog.entry(name), catalog.load(name), _usable(data)
+    entry, predictor, rows = catalog.entry(name), catalog.load(name, of_choices=True), _usable(data)
     if rows[0].profile.id != entry.device:
         raise InputError(f"{entry.id} predicts {entry.device}, {data} holds {rows[0].profile.id}: choose rows of one")
-    layers = _layers_by_name(space)
-    found = scores(predictor.predict([layers(_architecture(row)) for row in rows]), _latencies(rows))
+    networks = [_architecture(row) for row in rows]
+    if entry.of_choices:
+        features = choice_features(networks, entry.features)
+    else:
+        features = network_features(map(_layers_by_name(space), networks))
+    found = scores(predictor.predict_features(features), _latencies(rows))
     return {"predictor": entry.id, "device": entry.device, **asdict(found)}
 
 

@@ -1,4 +1,4 @@
-"""The commands of device teams: measure, lint, import, fit, evaluate."""
+"""The commands of device teams: measure, lint, import, fit, transfer, evaluate."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -114,6 +114,52 @@ def fit(
     summary = api.fit_latency(data, name, store)
     emit(summary, [summary], format)
     say(f"next: nas latency evaluate {name} --data OTHER.parquet --store {store}")
+
+
+@app.command()
+def transfer(
+    sources: Annotated[list[Path], typer.Option(help="table or measurement set of other devices; repeat for more")],
+    target: Annotated[str, typer.Option(help="the new device")],
+    data: Annotated[Path | None, typer.Option(help="table with its rows; by default they are in the sources")] = None,
+    samples: Annotated[int, typer.Option(help="most rows of the target to use, at least 10")] = 20,
+    choose: Annotated[bool, typer.Option("--choose/--random", help="the most telling networks, or any")] = True,
+    until_mape: Annotated[
+        float | None, typer.Option(help="stop when the expected error, upper end, is at most this: 0.05 for 5 %")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="of the predictor; by default the target's")] = None,
+    store: Store = Path("predictors"),
+    space: Annotated[str | None, typer.Option(help="of arch, where no column says it")] = None,
+    seed: Annotated[int, typer.Option(help="of choice and folds")] = 0,
+    format: FormatOption = "table",
+) -> None:
+    """Learns a new device from 10 to 20 of its measurements and tables of other devices.
+
+    Example: nas latency transfer --sources table.parquet --target samsung_a50 --samples 20 --choose
+    """
+    from nas import api
+
+    with ProgressLine() as progress:
+        found = api.transfer_latency(
+            sources, target, data=data, samples=samples, choose=choose, until_mape=until_mape, name=name, store=store,
+            space=space, seed=seed, progress=progress,
+        )  # fmt: skip
+    for finding in found.findings:
+        say(f"{finding.rule}: {finding.message}")
+    say(f"bank: {len(found.sources)} devices, {found.bank_rows} networks; of the target's family: "
+        f"{', '.join(found.left_out) or 'none'}, not used")  # fmt: skip
+    emit(found.to_dict(), api.learning_rows(found), format)
+    if not found.learned.resembles_bank:
+        say(
+            f"{found.target} resembles none of the bank's devices: trust the predictor less, or fit one to its own rows"
+        )
+    if found.learned.reached is False:
+        say(f"the wanted error was not reached with {samples} rows: give more --samples")
+    if found.scores:
+        s = found.scores
+        say(f"on {s.rows} other networks: Spearman {s.spearman:.3f}, within 10 % {s.within_10:.1%}, MAPE {s.mape:.1%}, "
+            f"coverage of the 90 % interval {s.coverage:.1%}")  # fmt: skip
+    say(f"saved: {found.entry.id} for {found.entry.device} in {store}")
+    say(f"next: nas latency evaluate {found.entry.id} --data OTHER.parquet --store {store}")
 
 
 @app.command()

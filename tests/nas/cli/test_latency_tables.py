@@ -1,13 +1,16 @@
-"""Commands on tables of others: `nas latency lint`, `import`."""
+"""Commands on tables of others: `nas latency lint`, `import`, `transfer`."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from nas.cli import run
 from search_spaces.cost import network_cost
 from search_spaces.encodings import encoding
+
+DATA = Path(__file__).parents[4] / "shared" / "data" / "device_latency"
 
 
 def write_table(path: Path, spoiled: bool = False) -> Path:
@@ -79,3 +82,81 @@ def test_import_names_the_devices_of_a_file_where_the_wanted_one_is_not_there(tm
     assert run(["latency", "import", table, "--device", "fone", "--out", str(tmp_path / "m.parquet")]) == 2
     assert "has no rows of 'fone', it has board, phone" in capsys.readouterr().err
     assert not (tmp_path / "m.parquet").exists()
+
+
+def write_cells(path: Path, count: int = 120) -> Path:
+    """Writes JSON lines of vectors of no known space, on six devices; each latency is a product of block costs."""
+    rng = np.random.default_rng(2)
+    vectors = np.unique(rng.integers(0, 4, (count, 6)), axis=0)
+    common = rng.normal(0, 0.2, (6, 4))
+    rows = []
+    for device in ("a", "b_bs1", "b_bs32", "c", "d", "new"):
+        own = common + rng.normal(0, 0.02, (6, 4))
+        for vector in vectors.tolist():
+            cost = sum(own[place, number] for place, number in enumerate(vector)) + rng.normal(0, 0.02)
+            rows.append({"arch": vector, "device": device, "precision": "int8", "latency_ms": float(np.exp(2 + cost))})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_transfer_learns_a_device_and_evaluate_finds_it_good(tmp_path, capsys):
+    table, store = str(write_cells(tmp_path / "t.jsonl")), str(tmp_path / "store")
+    options = ["--target", "new", "--samples", "12", "--space", "cells", "--store", store]
+    assert run(["latency", "transfer", "--sources", table, *options, "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert (found["predictor"], found["device"], found["reached"]) == ("new/v1", "new/int8/1-thread", None)
+    assert found["sources"] == ["a", "b_bs1", "b_bs32", "c", "d"]
+    assert [step["rows"] for step in found["learning_curve"]] == [10, 12]
+    assert len(set(found["measured"])) == 12
+    assert found["scores"]["spearman"] > 0.95
+    assert found["scores"]["within_10"] > 0.7
+    assert "saved: new/v1" in captured.err
+
+    measurements = str(tmp_path / "m.parquet")
+    assert run(["latency", "import", table, "--device", "new", "--space", "cells", "--out", measurements]) == 0
+    capsys.readouterr()
+    assert run(["latency", "evaluate", "new", "--data", measurements, "--store", store, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["spearman"] > 0.95
+    # A measurement set is a table too: of the target here.
+    assert run(["latency", "transfer", "--sources", table, "--data", measurements, *options]) == 0
+    assert "saved: new/v2" in capsys.readouterr().err
+
+
+def test_transfer_leaves_the_family_of_the_target_out_of_the_bank(tmp_path, capsys):
+    table = str(write_cells(tmp_path / "t.jsonl"))
+    options = [
+        "--target",
+        "b_bs32",
+        "--samples",
+        "10",
+        "--space",
+        "cells",
+        "--store",
+        str(tmp_path),
+        "--format",
+        "json",
+    ]
+    assert run(["latency", "transfer", "--sources", table, *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["sources"], found["left_out"]) == (["a", "c", "d", "new"], ["b_bs1"])
+
+
+def test_a_target_that_is_not_there_is_refused_with_those_that_are(tmp_path, capsys):
+    table = str(write_cells(tmp_path / "t.jsonl"))
+    assert run(["latency", "transfer", "--sources", table, "--target", "nwe", "--space", "cells"]) == 2
+    assert (
+        "must be one device of the tables, got 'nwe'; they have a, b_bs1, b_bs32, c, d, new" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the shared measurement tables are not here")
+def test_transfer_to_a_phone_of_the_public_table_reaches_its_known_quality(tmp_path, capsys):
+    options = ["--target", "samsung_a50", "--samples", "20", "--choose", "--store", str(tmp_path), "--format", "json"]
+    assert run(["latency", "transfer", "--sources", str(DATA / "fbnet_help.parquet"), *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["sources"]) == 17  # sums of block costs and simulations are left out
+    assert found["scores"]["rows"] == 1008
+    assert found["scores"]["spearman"] > 0.89
+    assert found["scores"]["within_10"] > 0.85
+    assert 0.8 < found["scores"]["coverage"] < 0.98

@@ -1,0 +1,193 @@
+"""The verb that learns a new device from few measurements and a bank of other devices."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.errors import InputError
+from nas.progress import Progress, ProgressListener, silent
+from search_spaces.architecture import Architecture
+from search_spaces.space import list_spaces, load_space
+
+if TYPE_CHECKING:
+    from latency_predictors.catalog import CatalogEntry
+    from latency_predictors.device_columns import DeviceColumn
+    from latency_predictors.few_shot import FewShot
+    from latency_predictors.lint import Finding
+    from latency_predictors.metrics import Scores
+
+TEST_SHARE = 0.25
+"""Of the target's networks, kept from bank and choice alike to score the result, where there are enough of them."""
+ENOUGH = 4
+"""Times the samples: with fewer networks of the target none is kept back."""
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """What `transfer_latency` did.
+
+    Attributes:
+        entry: of the predictor in its folder.
+        target: the new device.
+        sources: devices of the bank.
+        bank_rows: networks that all of them were measured with.
+        left_out: source devices of the target's family, which the bank must not know.
+        learned: the learning curve and what was measured.
+        keys: of the networks that were measured, in order.
+        scores: on the target's other networks; None where none are left.
+        findings: of the linter, on all tables.
+    """
+
+    entry: "CatalogEntry"
+    target: str
+    sources: tuple[str, ...]
+    bank_rows: int
+    left_out: tuple[str, ...]
+    learned: "FewShot"
+    keys: tuple[str, ...]
+    scores: "Scores | None"
+    findings: "tuple[Finding, ...]"
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns all but the findings as JSON values."""
+        return {
+            "predictor": self.entry.id,
+            "device": self.entry.device,
+            "sources": list(self.sources),
+            "bank_rows": self.bank_rows,
+            "left_out": list(self.left_out),
+            "resembles_bank": self.learned.resembles_bank,
+            "reached": self.learned.reached,
+            "learning_curve": [asdict(step) for step in self.learned.steps],
+            "measured": list(self.keys),
+            "scores": asdict(self.scores) if self.scores else None,
+        }
+
+
+def transfer_latency(
+    sources: Sequence[Path],
+    target: str,
+    *,
+    data: Path | None = None,
+    samples: int = 20,
+    choose: bool = True,
+    until_mape: float | None = None,
+    name: str | None = None,
+    store: Path = Path("predictors"),
+    space: str | None = None,
+    seed: int = 0,
+    progress: ProgressListener = silent,
+) -> Transferred:
+    """Learns a new device from few of its measurements and those of other devices; saves the predictor.
+
+    Args:
+        sources: tables or measurement sets of other devices; rows that the linter would not learn from are left out.
+        target: name of the new device.
+        data: table with its rows; by default they are in the sources.
+        samples: most rows of it to use, at least 10.
+        choose: the most telling networks; at random otherwise.
+        until_mape: stops as soon as the upper end of the expected error is at most this fraction.
+        name: of the predictor; by default the target's, with dashes for slashes.
+        store: folder of predictors.
+        space: what ``arch`` is written in, where no column says it.
+        seed: of choice and folds.
+        progress: told after every batch.
+
+    Raises:
+        InputError: no such device, no source of another family, too few networks in common, a table that breaks a rule.
+    """
+    from latency_predictors.catalog import Catalog
+    from latency_predictors.choice_features import choice_features, choice_names
+    from latency_predictors.device_columns import complete_rows, device_columns, device_family
+    from latency_predictors.features import FEATURE_NAMES, network_features
+    from latency_predictors.few_shot import learn_few_shot
+    from latency_predictors.metrics import scores
+    from latency_predictors.source_bank import SourceBank
+    from latency_predictors.table_file import read_table
+
+    columns, findings = device_columns([read_table(path) for path in sources], space)
+    if data is None:
+        own = _column(columns, target)
+    else:
+        more, found = device_columns([read_table(data)], space)
+        own, findings = _column(more, target), findings + found
+    family = device_family(own.device)
+    others = [column for column in columns if column.family != family]
+    if not others:
+        raise InputError(f"no source of another family than {family!r}: give tables of other devices with --sources")
+    shared, values = complete_rows(others)
+
+    rng = np.random.default_rng(seed)
+    networks = list(own.latencies_ms)
+    shuffled = [networks[row] for row in rng.permutation(len(networks))]
+    kept_back = round(TEST_SHARE * len(networks)) if len(networks) >= ENOUGH * samples else 0
+    test, candidates = set(shuffled[:kept_back]), shuffled[kept_back:]
+    kept = [row for row, network in enumerate(shared) if network not in test]
+    bank_networks = [shared[row] for row in kept]
+    spaces = {network.space for network in [*bank_networks, *networks]}
+    physical = spaces <= set(list_spaces())
+    loaded = {name: load_space(name) for name in spaces} if physical else {}
+    names = FEATURE_NAMES if physical else choice_names([*bank_networks, *candidates])
+
+    def features(architectures: Sequence[Architecture]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+        if physical:
+            return network_features(loaded[network.space].layers(network) for network in architectures)
+        return choice_features(architectures, names)
+
+    bank = SourceBank.fit(
+        features(bank_networks), values[kept], [c.name for c in others], [c.family for c in others]
+    )  # fmt: skip
+    done = 0
+
+    def measure(row: int) -> float:
+        nonlocal done
+        done += 1
+        progress(Progress("transfer", done, samples, candidates[row].key))
+        return own.latencies_ms[candidates[row]]
+
+    learned = learn_few_shot(
+        bank, features(candidates), measure, samples, device=own.profile, choose=choose, until_error=until_mape,
+        seed=seed, names=names,
+    )  # fmt: skip
+    used = {candidates[row] for row in learned.measured}
+    rest = list(test) or [network for network in candidates if network not in used]
+    measured = np.array([own.latencies_ms[network] for network in rest])
+    found_scores = (
+        scores(learned.fitted.predictor.predict_features(features(rest)), measured) if len(rest) > 1 else None
+    )
+    return Transferred(
+        Catalog(store).save(name or own.name.replace("/", "-"), learned.fitted),
+        own.name,
+        bank.devices,
+        len(kept),
+        tuple(column.name for column in columns if column.family == family and column.name != own.name),
+        learned,
+        tuple(candidates[row].key for row in learned.measured),
+        found_scores,
+        tuple(findings),
+    )
+
+
+def learning_rows(found: Transferred) -> list[dict[str, object]]:
+    """Returns a table row for each batch of measurements."""
+    return [
+        {
+            "rows": step.rows,
+            "expected_error": step.error,
+            "interval_95": f"[{step.error_lower:.3f}, {step.error_upper:.3f}]",
+            "bank_share": step.bank_share,
+        }
+        for step in found.learned.steps
+    ]
+
+
+def _column(columns: "Sequence[DeviceColumn]", target: str) -> "DeviceColumn":
+    found = [column for column in columns if column.name == target]
+    found = found or [column for column in columns if target in {column.device, column.profile}]
+    if len(found) != 1:
+        known = ", ".join(column.name for column in found or columns) or "none with rows to learn from"
+        raise InputError(f"the target must be one device of the tables, got {target!r}; they have {known}")
+    return found[0]
