@@ -11,7 +11,6 @@ import yaml
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from latency_predictors.devices import get_device
-from latency_predictors.graphs.model_file import Runtime
 from nas.errors import InputError
 from nas.objectives import Constraint, Objective
 from search_spaces.checksum import verify_checksum
@@ -160,8 +159,8 @@ class DeviceConfig(FileModel):
     """A device to search for.
 
     Attributes:
-        device: ``local/RUNTIME`` (this machine) or ``ssh/HOST/RUNTIME`` (a board; HOST as ``ssh`` takes it) with
-            ``onnxruntime`` or ``litert``.
+        device: ``local/RUNTIME`` (this machine) or ``ssh/HOST/RUNTIME`` (a board, HOST as ``ssh`` takes it);
+            docs/devices.md lists them.
         precision: of the measured file.
         threads: of the runtime, pinned.
     """
@@ -177,9 +176,9 @@ class DeviceConfig(FileModel):
         return name
 
     @property
-    def runtime(self) -> Runtime:
-        """Of the device; decides which files it runs."""
-        return get_device(self.device).runtime
+    def suffix(self) -> str:
+        """Of the files that the device runs."""
+        return get_device(self.device).suffix
 
 
 class LatencyConfig(FileModel):

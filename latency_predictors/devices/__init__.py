@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from latency_predictors.devices.base import Device
 from latency_predictors.devices.litert import LitertDevice
 from latency_predictors.devices.onnxruntime import OnnxRuntimeDevice
+from latency_predictors.devices.openvino import OpenVinoDevice
 from latency_predictors.devices.ssh import SshLitertDevice, SshOnnxRuntimeDevice
 from search_spaces.errors import InputError
 
@@ -61,5 +62,6 @@ def _own_words(known: str, name: str) -> list[str] | None:
 
 register_device(OnnxRuntimeDevice)
 register_device(LitertDevice)
+register_device(OpenVinoDevice)
 register_device(SshOnnxRuntimeDevice)
 register_device(SshLitertDevice)

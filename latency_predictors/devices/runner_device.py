@@ -40,9 +40,9 @@ class RunnerDevice(Device):
                 )
             except RunnerEndedError as ended:
                 self._check_connection(ended)
-                raise DeviceError(f"device {self.name} did not start: {ended}{self._mend()}") from None
+                raise DeviceError(f"device {self.name} did not start: {ended}{self._mend_of(str(ended))}") from None
             if start.get("error"):
-                raise DeviceError(f"device {self.name} cannot measure: {start['error']}{self._mend()}")
+                raise DeviceError(f"device {self.name} cannot measure: {start['error']}{self._mend_of(start['error'])}")
             results: list[BlockResult] = []
             floor = int(start["probe_floor_ns"])
             for model in models:
@@ -85,6 +85,9 @@ class RunnerDevice(Device):
     def _check_connection(self, ended: RunnerEndedError) -> None:
         """Raises DeviceError where the connection ended and not the runner."""
 
+    def _mend_of(self, error: str) -> str:
+        return self._mend() if "No module named" in error else ""
+
     def _mend(self) -> str:
-        """Returns what to add to an error of the runner's start."""
+        """Returns what to add to the error that the runtime, or numpy, is not installed."""
         return ""

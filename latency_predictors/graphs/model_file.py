@@ -14,8 +14,8 @@ from search_spaces.cost import Precision
 from search_spaces.layer import IMAGE, LayerSpec
 from search_spaces.weights import Weights
 
-Runtime = Literal["onnxruntime", "litert"]
-SUFFIXES: dict[Runtime, str] = {"onnxruntime": ".onnx", "litert": ".tflite"}
+Runtime = Literal["onnxruntime", "litert", "openvino"]
+SUFFIXES: dict[Runtime, str] = {"onnxruntime": ".onnx", "litert": ".tflite", "openvino": ".onnx"}
 Layout = Literal["NCHW", "NHWC", "NC"]
 RUN_BATCH = 64
 """Images at a time in `run_file`."""
@@ -74,13 +74,13 @@ def build_models(jobs: Sequence[ModelJob], progress: Callable[[int, int], None] 
             progress(made, len(jobs))
 
     for job in jobs:
-        if job.runtime == "onnxruntime":
+        if job.path.suffix == ".onnx":
             write_bytes(job.path, _onnx_bytes(job))
             done()
     tflite = [
         TfliteJob(job.layers, job.weights, job.precision, job.calibration, job.path)
         for job in jobs
-        if job.runtime == "litert"
+        if job.path.suffix == ".tflite"
     ]
     convert_tflite(tflite, done)
 

@@ -55,7 +55,7 @@ def targets(kind: FileKind, devices: Mapping[str, DeviceConfig]) -> list[Target]
     named = [
         Target(name, DeviceProfile(device.device, device.precision, device.threads))
         for name, device in devices.items()
-        if (device.runtime, device.precision) == (kind.runtime, kind.precision)
+        if (device.suffix, device.precision) == (Path(kind.name).suffix, kind.precision)
     ]
     return named or [Target(None, DeviceProfile(kind.device, kind.precision))]
 

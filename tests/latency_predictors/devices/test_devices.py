@@ -20,12 +20,14 @@ PLAN = BlockPlan(window_ms=1, min_inferences=3, patience=3, warmup_ms=1, timeout
 BROKEN = {".onnx": b"not a model", ".tflite": b"TFL3 not a model" * 100}
 
 
-CONTRACT = ["local/litert", "local/onnxruntime", "ssh/board/litert", "ssh/board/onnxruntime"]
+CONTRACT = ["local/litert", "local/onnxruntime", "local/openvino", "ssh/board/litert", "ssh/board/onnxruntime"]
 """Each device keeps the contract by being listed here."""
 
 
 @pytest.fixture(params=CONTRACT)
 def device(request: pytest.FixtureRequest) -> Device:
+    if request.param.endswith("/openvino"):
+        pytest.importorskip("openvino", reason="needs OpenVINO (`pip install 'hwnas[openvino]'`)")
     if request.param.startswith("ssh/"):
         request.getfixturevalue("board")
     return get_device(request.param)
@@ -206,6 +208,13 @@ def test_a_stopped_process_that_measures_is_not_waited_for_for_ever(
         fcntl.flock(stopped, fcntl.LOCK_EX)
         assert get_device("local/litert").environment()
     assert "process 4711 has been measuring for over 0 s without a break; measuring beside it" in caplog.text
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "openvino.py").write_text("raise ImportError(\"No module named 'openvino'\")")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(DeviceError, match=r"No module named 'openvino'; `pip install 'hwnas\[openvino\]'` brings it"):
+        get_device("local/openvino").environment()
 
 
 def test_an_unknown_device_is_answered_with_the_nearest_one() -> None:

@@ -21,6 +21,7 @@ def test_a_file_is_measured_on_every_device_of_the_experiment_that_runs_it() -> 
         "one": DeviceConfig(device="local/onnxruntime", precision="int8"),
         "two": DeviceConfig(device="local/onnxruntime", precision="int8", threads=2),
         "far": DeviceConfig(device="ssh/pi/onnxruntime", precision="int8"),
+        "same_files": DeviceConfig(device="local/openvino", precision="int8"),
         "other_precision": DeviceConfig(device="local/onnxruntime", precision="fp32"),
         "other_runtime": DeviceConfig(device="local/litert", precision="int8"),
     }
@@ -28,6 +29,7 @@ def test_a_file_is_measured_on_every_device_of_the_experiment_that_runs_it() -> 
         Target("one", DeviceProfile("local/onnxruntime", "int8", 1)),
         Target("two", DeviceProfile("local/onnxruntime", "int8", 2)),
         Target("far", DeviceProfile("ssh/pi/onnxruntime", "int8", 1)),
+        Target("same_files", DeviceProfile("local/openvino", "int8", 1)),
     ]
 
 
