@@ -52,3 +52,6 @@ class Evaluator(ABC):
         what falls behind.
         """
         yield self.evaluate(architecture)
+
+    def discard(self, architecture: Architecture) -> None:  # noqa: B027  most keep nothing
+        """Removes what was kept to go on with an evaluation; called where `by_epoch` was stopped for good."""

@@ -83,3 +83,9 @@ class StandAloneEvaluator(Evaluator):
                 validation = read_only_tensor(images).to(self._device)
             found = accuracy(network, validation, read_only_tensor(split.labels).to(self._device))
             yield {"accuracy": found, EPOCHS: float(epochs), FULL_EPOCHS: float(self.config.epochs)}
+
+    def discard(self, architecture: Architecture) -> None:
+        """Removes the checkpoints."""
+        from nas.training.stand_alone import discard_checkpoints
+
+        discard_checkpoints(architecture, self._folder)

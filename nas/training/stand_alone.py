@@ -19,6 +19,7 @@ from search_spaces.network import Network, load_network, save_network
 from search_spaces.space import SearchSpace
 
 NETWORK_FILE = "network.safetensors"
+_CHECKPOINTS = "checkpoints"
 METHOD = "trained by itself from fresh weights"
 """How the weights were made, in words for reports."""
 
@@ -59,7 +60,7 @@ def train_stand_alone(
         RunError: the training diverges.
     """
     folder = folder / architecture.key
-    path, checkpoints = folder / NETWORK_FILE, folder / "checkpoints"
+    path, checkpoints = folder / NETWORK_FILE, folder / _CHECKPOINTS
     if path.exists():
         shutil.rmtree(checkpoints, ignore_errors=True)  # there where the process was killed before it removed them
         yield config.epochs, load_network(path).to(device)
@@ -96,6 +97,11 @@ def train_stand_alone(
     save_network(network.eval(), path)
     shutil.rmtree(checkpoints)
     yield config.epochs, network
+
+
+def discard_checkpoints(architecture: Architecture, folder: Path) -> None:
+    """Removes the checkpoints of a training that does not go on; ``folder`` is that of all networks."""
+    shutil.rmtree(folder / architecture.key / _CHECKPOINTS, ignore_errors=True)
 
 
 def trained_alone(epochs: Iterator[tuple[int, Network]]) -> Network:

@@ -23,7 +23,7 @@ from ray.tune.stopper import Stopper
 
 from nas.config import EarlyStoppingConfig, RayConfig
 from nas.errors import RunError
-from nas.evaluators.base import EPOCHS, Evaluator
+from nas.evaluators.base import EPOCHS, Evaluator, fully_trained
 from nas.search.executors.base import Executor, Failure, Job, Outcome, describe
 from nas.search.executors.ray_session import connect, make_temp_dir
 from nas.search.executors.ray_worker import pin_threads, process_name, set_up, shipped_bytes
@@ -44,11 +44,19 @@ class _Training(tune.Trainable):
         pin_threads(threads)
         self._evaluator = evaluator
         self._setup_failure = set_up(evaluator, threads)
-        self.reset_config(config)
+        self._begin(config)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._architecture = Architecture.from_json(config["architecture"])
+        self._epochs = self._evaluator.by_epoch(self._architecture)
+        self._metrics: dict[str, float] | None = None
+        self._ended = False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._epochs = self._evaluator.by_epoch(Architecture.from_json(new_config["architecture"]))
-        self._metrics: dict[str, float] | None = None
+        """Goes on to another trial: Tune has ended the one before, whether or not it ended by itself."""
+        if not self._ended and self._metrics is not None and not fully_trained(self._metrics):
+            self._evaluator.discard(self._architecture)
+        self._begin(new_config)
         return True
 
     def step(self) -> dict[str, object]:
@@ -61,6 +69,7 @@ class _Training(tune.Trainable):
                     self._metrics, done = {name: float(value) for name, value in metrics.items()}, False
             except Exception as error:
                 failure = describe(error)
+        self._ended = done
         answer: dict[str, object] = (
             {"metrics": self._metrics} if failure is None else {"failure": [failure.error_class, failure.text]}
         )

@@ -43,6 +43,18 @@ def test_every_epoch_is_told_and_only_the_last_is_fully_trained(evaluator: Stand
     assert told[-1]["accuracy"] > told[0]["accuracy"]
 
 
+def test_what_is_discarded_leaves_no_checkpoints_and_starts_again(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"checkpoint_seconds": 1e-6})
+    evaluator = StandAloneEvaluator(SPACE, DATA.without_test(), config, tmp_path / "networks", seed=0)
+    evaluator.setup()
+    architecture = SPACE.smallest()
+    first = next(evaluator.by_epoch(architecture))
+    assert list(tmp_path.rglob("step-*.safetensors"))
+    evaluator.discard(architecture)
+    assert not list(tmp_path.rglob("step-*.safetensors"))
+    assert next(evaluator.by_epoch(architecture)) == first
+
+
 def test_a_machine_without_the_runs_disk_trains_the_same_in_a_folder_of_its_own(
     evaluator: StandAloneEvaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """What Ray Tune adds to the contract: epochs, early stopping among networks of like latency, kept processes."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from nas.search.executors.ray_tune import LatencyBands, TuneExecutor, latency_ba
 from search_spaces.architecture import Architecture
 from tests.nas.search.executors.commands import BadSetup, Commands, job
 from tests.nas.search.executors.test_contract import outcomes
+from tests.nas.search.small import append, lines
 
 STOPPING = EarlyStoppingConfig(min_epochs=2, reduction_factor=2, latency_ratio=1.5)
 EPOCHS = 4
@@ -20,6 +22,13 @@ EPOCHS = 4
 
 class Learner(Commands):
     """Learns a tenth of what its architecture can in every epoch; the number of its values says how much that is."""
+
+    def __init__(self, discarded: Path) -> None:
+        super().__init__()
+        self._discarded = discarded
+
+    def discard(self, architecture: Architecture) -> None:
+        append(self._discarded, str(len(architecture.values)))
 
     def by_epoch(self, architecture: Architecture) -> Iterator[dict[str, float]]:
         for epoch in range(1, EPOCHS + 1):
@@ -73,19 +82,20 @@ def test_a_band_holds_latencies_that_differ_by_less_than_the_ratio() -> None:
 
 @pytest.mark.slow
 def test_what_falls_behind_its_like_is_stopped_and_says_so(
-    tune: Callable[..., Executor], capfd: pytest.CaptureFixture[str]
+    tune: Callable[..., Executor], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def learning(attempt: int, values: int, latency_ms: float) -> Job:
         return Job(attempt, job(0, values=values).architecture, {"latency_ms@cpu": latency_ms})
 
     with tune(workers=1, stopping=STOPPING) as executor:
-        executor.start(Learner())
+        executor.start(Learner(tmp_path / "discarded"))
         for attempt, (values, latency_ms) in enumerate([(90, 9.0), (50, 1.0), (80, 9.0), (60, 1.0)]):
             executor.submit(learning(attempt, values, latency_ms))
         found = {outcome.job.attempt: outcome.metrics or {} for outcome in outcomes(executor, 4)}
     assert {attempt: metrics["epochs"] for attempt, metrics in found.items()} == {0: 4, 1: 4, 2: 2, 3: 4}
     assert found[2]["accuracy"] == pytest.approx(0.16)
     assert [fully_trained(found[attempt]) for attempt in range(4)] == [True, True, False, True]
+    assert lines(tmp_path / "discarded") == ["80"], "nothing is kept of what does not go on"
     assert capfd.readouterr().out == "", "standard output belongs to the command, not to Ray"
 
 
