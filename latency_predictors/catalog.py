@@ -2,9 +2,11 @@
 
     STORE/local-litert-int8/v1/manifest.json        what it is, what it learned from, how good it is, hashes
     STORE/local-litert-int8/v1/arrays.safetensors   everything it learned
+    STORE/local-litert-int8/v1/verified.json        how good it was when last evaluated, once it was
+    STORE/local-litert-int8/promoted.json           the version that the name alone means, once one was promoted
 
-A version is never changed. It appears by one rename, so a reader finds all of it or nothing, and of two processes that
-save at once each gets a version of its own.
+What a version learned is never changed. It appears by one rename, so a reader finds all of it or nothing, and of two
+processes that save at once each gets a version of its own.
 """
 
 import hashlib
@@ -18,7 +20,7 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from shutil import rmtree
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -30,6 +32,7 @@ from latency_predictors.base import LatencyPredictor
 from latency_predictors.evaluation import CrossValidation, FittedPredictor
 from latency_predictors.features import FEATURE_NAMES
 from latency_predictors.kinds import predictor_kind
+from latency_predictors.metrics import Scores
 from search_spaces.atomic import sync_folder, write_bytes
 from search_spaces.checksum import read_json, write_json
 from search_spaces.errors import InputError
@@ -37,7 +40,10 @@ from search_spaces.typed_yaml import FileModel, parse
 
 ARRAYS = "arrays.safetensors"
 MANIFEST = "manifest.json"
+VERIFIED = "verified.json"
+PROMOTED = "promoted.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+Content = TypeVar("Content", bound=FileModel)
 _VERSION = re.compile(r"v([1-9]\d*)")
 
 
@@ -99,6 +105,27 @@ class CatalogEntry(FileModel):
         return self.features != FEATURE_NAMES and all("=" in name for name in self.features)
 
 
+class Verification(FileModel):
+    """How good a version was on measurements, when it was last evaluated.
+
+    Attributes:
+        format: version of this file format.
+        at: UTC.
+        data: name of the measurement set.
+        scores: on its rows.
+    """
+
+    format: Literal[1] = 1
+    at: datetime
+    data: str
+    scores: Scores
+
+
+class _Promotion(FileModel):
+    format: Literal[1] = 1
+    version: int
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The predictors of a folder.
@@ -158,8 +185,49 @@ class Catalog:
         sync_folder(folder)
         return entry
 
+    def promote(self, name: str) -> CatalogEntry:
+        """Makes a version the one that its name alone means, whatever is saved later; returns its entry.
+
+        Args:
+            name: ``name/v2``, or ``name/latest`` for the one that is the latest now.
+
+        Raises:
+            InputError: there is no such version, or none is named.
+        """
+        if "/" not in name:
+            raise InputError(f"to promote, name a version, such as {name}/v1 or {name}/latest, got {name!r}")
+        entry = self.entry(name)
+        promotion = _Promotion(version=entry.version)
+        write_json(self.path / entry.name / PROMOTED, promotion.model_dump(mode="json"))
+        return entry
+
+    def promoted(self, name: str) -> int | None:
+        """Returns the promoted version of a name; None where its latest version is meant.
+
+        Raises:
+            InputError: the file that says so is damaged.
+        """
+        path = self.path / name / PROMOTED
+        return _read_model(_Promotion, path).version if path.exists() else None
+
+    def verify(self, entry: CatalogEntry, data: str, scores: Scores) -> Verification:
+        """Records how good a version was on measurements, in place of what was recorded before."""
+        verification = Verification(at=datetime.now(UTC), data=data, scores=scores)
+        path = self.path / entry.name / f"v{entry.version}" / VERIFIED
+        write_json(path, verification.model_dump(mode="json"))
+        return verification
+
+    def verified(self, entry: CatalogEntry) -> Verification | None:
+        """Returns how good a version was when last evaluated; None where it never was.
+
+        Raises:
+            InputError: the file that says so is damaged.
+        """
+        path = self.path / entry.name / f"v{entry.version}" / VERIFIED
+        return _read_model(Verification, path) if path.exists() else None
+
     def load(self, name: str, *, of_choices: bool = False) -> LatencyPredictor:
-        """Returns the predictor of ``name`` (its latest version), ``name/latest`` or ``name/v2``.
+        """Returns the predictor of ``name`` (its promoted version, else its latest), ``name/latest`` or ``name/v2``.
 
         Args:
             name: as users write it.
@@ -190,7 +258,7 @@ class Catalog:
             raise _damaged(folder / ARRAYS, str(error).splitlines()[0]) from None
 
     def entry(self, name: str) -> CatalogEntry:
-        """Returns what is known of ``name`` (its latest version), ``name/latest`` or ``name/v2``.
+        """Returns what is known of ``name`` (its promoted version, else its latest), ``name/latest`` or ``name/v2``.
 
         Raises:
             InputError: there is no such predictor, or its manifest is damaged.
@@ -202,11 +270,15 @@ class Catalog:
             hint = f"; did you mean {close[0]!r}?" if close else "; `nas latency fit` makes one"
             raise InputError(f"no predictor {base!r} in {self.path}{hint}")
         match = _VERSION.fullmatch(wanted)
-        number = versions[-1] if wanted in {"", "latest"} else int(match[1]) if match else 0
+        promoted = None if wanted else self.promoted(base)
+        if promoted is not None and promoted not in versions:
+            raise InputError(f"{base}/v{promoted} was promoted and is gone: promote one that is there")
+        latest = promoted or versions[-1]
+        number = latest if wanted in {"", "latest"} else int(match[1]) if match else 0
         if number not in versions:
             known = ", ".join(f"v{version}" for version in versions)
             raise InputError(f"predictor {base!r} has the versions {known} and latest, got {wanted!r}")
-        return _read(self.path / base / f"v{number}" / MANIFEST)
+        return _read_model(CatalogEntry, self.path / base / f"v{number}" / MANIFEST)
 
     def entries(self) -> list[CatalogEntry]:
         """Returns every version of every predictor, by name and version.
@@ -230,15 +302,16 @@ def _folders(path: Path, pattern: re.Pattern[str]) -> Iterator[str]:
         yield from (child.name for child in path.iterdir() if child.is_dir() and pattern.fullmatch(child.name))
 
 
-def _read(path: Path) -> CatalogEntry:
+def _read_model(model: type[Content], path: Path) -> Content:
     try:
         content = read_json(path)
     except OSError as error:
         raise _damaged(path, error.strerror or str(error)) from None
     except ValueError as error:
         raise _damaged(path, str(error)) from None
-    return parse(CatalogEntry, content, str(path))
+    return parse(model, content, str(path))
 
 
 def _damaged(path: Path, why: str) -> InputError:
-    return InputError(f"{path} is damaged ({why}); restore it from a copy, or delete its folder and fit again")
+    mend = "delete it" if path.name in {VERIFIED, PROMOTED} else "delete its folder and fit again"
+    return InputError(f"{path} is damaged ({why}); restore it from a copy, or {mend}")

@@ -15,6 +15,7 @@ from nas.api.latency import (
     list_predictors,
     measure_latency,
     measurement_rows,
+    promote_predictor,
 )
 from nas.api.latency_transfer import Transferred, learning_rows, transfer_latency
 from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
@@ -49,6 +50,7 @@ __all__ = [
     "measurement_rows",
     "pick",
     "point_rows",
+    "promote_predictor",
     "quickstart",
     "run",
     "search",

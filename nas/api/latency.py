@@ -182,7 +182,7 @@ def fit_latency(data: Path, name: str, store: Path, space: str | None = None) ->
 
 
 def evaluate_latency(name: str, data: Path, store: Path, space: str | None = None) -> dict[str, object]:
-    """Returns the scores of a saved predictor on the usable rows of a measurement set.
+    """Returns the scores of a saved predictor on the usable rows of a measurement set, and records them beside it.
 
     Raises:
         InputError: no such predictor, or the rows are of another device profile.
@@ -202,14 +202,43 @@ def evaluate_latency(name: str, data: Path, store: Path, space: str | None = Non
     else:
         features = network_features(map(_layers_by_name(space), networks))
     found = scores(predictor.predict_features(features), _latencies(rows))
-    return {"predictor": entry.id, "device": entry.device, **asdict(found)}
+    verification = catalog.verify(entry, data.name, found)
+    return {
+        "predictor": entry.id,
+        "device": entry.device,
+        **asdict(found),
+        "last_verified": verification.at.isoformat(timespec="seconds"),
+    }
 
 
 def list_predictors(store: Path) -> list[dict[str, object]]:
-    """Returns a summary of every version of every predictor in a folder."""
+    """Returns a summary of every version of every predictor in a folder.
+
+    ``meant_by_name`` marks the version that the name alone means, ``last_verified`` is when and on what it was last
+    evaluated, ``verified_mape`` the error it had there.
+    """
     from latency_predictors.catalog import Catalog
 
-    return [_summary(entry) for entry in Catalog(store).entries()]
+    catalog = Catalog(store)
+    rows = []
+    for entry in catalog.entries():
+        verified = catalog.verified(entry)
+        row = _summary(entry) | {"meant_by_name": catalog.entry(entry.name).version == entry.version}
+        row["last_verified"] = f"{verified.at:%Y-%m-%d %H:%M} {verified.data}" if verified else "-"
+        row["verified_mape"] = verified.scores.mape if verified else "-"
+        rows.append(row)
+    return rows
+
+
+def promote_predictor(name: str, store: Path) -> dict[str, object]:
+    """Makes a version (``NAME/v2``) the one that NAME alone means; returns its summary.
+
+    Raises:
+        InputError: no such predictor or version, or no version is named.
+    """
+    from latency_predictors.catalog import Catalog
+
+    return _summary(Catalog(store).promote(name))
 
 
 def measurement_rows(rows: "Sequence[Measurement]") -> list[dict[str, object]]:

@@ -181,7 +181,7 @@ def _predictors(run_dir: Path, found: dict[str, FileState]) -> Iterator[FileStat
         kind = _kind(manifest)
         assert kind is not None
         try:
-            catalog.load(f"{folder.parent.name}/{folder.name}")
+            catalog.load(f"{folder.parent.name}/{folder.name}", of_choices=True)
             yield from (FileState(str(name), kind.name) for name in files)
         except InputError as error:
             # The manifest says what the arrays must be; without it nothing is known of them.

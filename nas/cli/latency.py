@@ -1,4 +1,4 @@
-"""The commands of device teams: measure, lint, import, fit, transfer, evaluate."""
+"""The commands of device teams: measure, lint, import, fit, transfer, evaluate, promote."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -177,6 +177,7 @@ def evaluate(
 
     summary = api.evaluate_latency(name, data, store)
     emit(summary, [summary], format)
+    say(f"next: nas latency promote {summary['predictor']} --store {store}")
 
 
 @app.command("list")
@@ -189,3 +190,20 @@ def list_(store: Store = Path("predictors"), format: FormatOption = "table") -> 
 
     rows = api.list_predictors(store)
     emit(rows, rows, format)
+
+
+@app.command()
+def promote(
+    name: Annotated[str, typer.Argument(metavar="NAME/vN", help="version of a predictor", show_default=False)],
+    store: Store = Path("predictors"),
+    format: FormatOption = "table",
+) -> None:
+    """Makes a version the one that NAME alone means, whatever is fitted later.
+
+    Example: nas latency promote local-onnxruntime-int8/v1
+    """
+    from nas import api
+
+    summary = api.promote_predictor(name, store)
+    emit(summary, [summary], format)
+    say(f"next: nas latency list --store {store}")

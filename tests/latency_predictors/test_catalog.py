@@ -3,11 +3,12 @@
 import multiprocessing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
 
-from latency_predictors.catalog import ARRAYS, MANIFEST, Catalog
+from latency_predictors.catalog import ARRAYS, MANIFEST, VERIFIED, Catalog
 from latency_predictors.evaluation import FittedPredictor, fit_predictor
 from latency_predictors.kinds import list_kinds
 from search_spaces.checksum import read_json, write_json
@@ -174,3 +175,45 @@ def test_no_file_of_a_version_holds_code(fitted: FittedPredictor, tmp_path: Path
     Catalog(tmp_path).save("phone", fitted)
     assert sorted(path.name for path in (tmp_path / "phone" / "v1").iterdir()) == [ARRAYS, MANIFEST]
     assert (tmp_path / "phone" / "v1" / ARRAYS).read_bytes()[8:9] == b"{"  # safetensors: a JSON header, then numbers
+
+
+def test_a_promoted_version_is_what_its_name_means_whatever_is_saved_later(
+    fitted: FittedPredictor, tmp_path: Path
+) -> None:
+    store = Catalog(tmp_path)
+    store.save("phone", fitted)
+    store.save("phone", fitted)
+    assert (store.promoted("phone"), store.entry("phone").version) == (None, 2)
+    assert store.promote("phone/v1").id == "phone/v1"
+    store.save("phone", fitted)
+    assert (store.promoted("phone"), store.entry("phone").version, store.entry("phone/latest").version) == (1, 1, 3)
+    assert store.promote("phone/latest").version == 3
+    assert len(store.entries()) == 3
+
+
+def test_what_cannot_be_promoted_is_refused(fitted: FittedPredictor, tmp_path: Path) -> None:
+    store = Catalog(tmp_path)
+    store.save("phone", fitted)
+    store.save("phone", fitted)
+    with pytest.raises(InputError, match="to promote, name a version, such as phone/v1"):
+        store.promote("phone")
+    with pytest.raises(InputError, match="has the versions v1, v2 and latest, got 'v3'"):
+        store.promote("phone/v3")
+    store.promote("phone/v2")
+    rmtree(tmp_path / "phone" / "v2")
+    with pytest.raises(InputError, match="phone/v2 was promoted and is gone: promote one that is there"):
+        store.load("phone")
+    assert store.promote("phone/v1") == store.entry("phone")
+
+
+def test_the_last_verification_is_kept_beside_a_version(fitted: FittedPredictor, tmp_path: Path) -> None:
+    store = Catalog(tmp_path)
+    entry = store.save("phone", fitted)
+    assert store.verified(entry) is None
+    first = store.verify(entry, "a.parquet", fitted.validations[0].scores)
+    assert store.verified(entry) == first
+    assert store.verify(entry, "b.parquet", fitted.validations[0].scores) == store.verified(entry)
+    assert store.load("phone").predict(FRESH).mean.shape == (50,)
+    (tmp_path / "phone" / "v1" / VERIFIED).write_text("{}")
+    with pytest.raises(InputError, match=r"verified.json is damaged"):
+        store.verified(entry)

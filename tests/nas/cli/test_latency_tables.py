@@ -118,9 +118,17 @@ def test_transfer_learns_a_device_and_evaluate_finds_it_good(tmp_path, capsys):
     capsys.readouterr()
     assert run(["latency", "evaluate", "new", "--data", measurements, "--store", store, "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["spearman"] > 0.95
+    assert run(["latency", "list", "--store", store, "--format", "json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert listed["meant_by_name"]
+    assert listed["last_verified"].endswith(" m.parquet")
+    assert run(["latency", "promote", "new/v1", "--store", store]) == 0
+    capsys.readouterr()
     # A measurement set is a table too: of the target here.
     assert run(["latency", "transfer", "--sources", table, "--data", measurements, *options]) == 0
     assert "saved: new/v2" in capsys.readouterr().err
+    assert run(["latency", "list", "--store", store, "--format", "json"]) == 0
+    assert [row["meant_by_name"] for row in json.loads(capsys.readouterr().out)] == [True, False]
 
 
 def test_transfer_leaves_the_family_of_the_target_out_of_the_bank(tmp_path, capsys):
