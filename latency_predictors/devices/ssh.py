@@ -28,7 +28,7 @@ FAREWELL_SECONDS = 10.0
 CONNECT_SECONDS = 20
 OPTIONS = {
     "BatchMode": "yes",  # no question to anybody
-    "ServerAliveInterval": "10",  # a dead connection is noticed within half a minute
+    "ServerAliveInterval": "10",  # a dead connection or a frozen board is noticed after half a minute
     "ServerAliveCountMax": "3",
     "ControlMaster": "no",  # this process is killed when a device hangs; nobody else's connection may hang on it
     "ClearAllForwardings": "yes",
@@ -88,8 +88,9 @@ class SshDevice(RunnerDevice):
 
     def _check_connection(self, ended: RunnerEndedError) -> None:
         if ended.status == CONNECTION_ENDED:
+            why = ended.last_words.rstrip(".") or "no sign of life"
             raise DeviceError(
-                f"device {self.name}: no connection, or it was lost: {ended.last_words or 'ssh says nothing'}; "
+                f"device {self.name}: no connection, or it was lost: {why}; "
                 f"`ssh -o BatchMode=yes {self.host} true` must work without a question"
             ) from None
 

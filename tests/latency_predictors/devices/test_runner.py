@@ -1,3 +1,4 @@
+import ast
 import hashlib
 import itertools
 import json
@@ -14,6 +15,7 @@ import pytest
 
 from latency_predictors.devices import runner
 from latency_predictors.devices.runner_device import REFERENCES, RUNNER
+from latency_predictors.devices.ssh import FAR_END
 
 MS = 1_000_000
 PLAN = {
@@ -190,6 +192,16 @@ def test_the_runner_is_one_file_that_works_from_any_folder_and_ends_with_its_inp
     assert "error" not in _hear(process)
     process.stdin.close()
     assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("file", [RUNNER, FAR_END])
+def test_what_runs_on_boards_is_written_for_old_pythons(file: Path) -> None:
+    source = file.read_text()
+    tree = ast.parse(source, feature_version=(3, 9))
+    assert "from __future__ import annotations" in source  # unions in annotations are from 3.10
+    names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert not {name for name in names if name.startswith(("latency_predictors", "search_spaces", "nas"))}
 
 
 def test_the_runner_binds_itself_to_the_last_core(tmp_path: Path) -> None:
