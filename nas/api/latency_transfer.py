@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from latency_predictors.lint import Finding
     from latency_predictors.metrics import Scores
 
+PICTURE = "learning_curve.png"
+"""Beside the predictor."""
 TEST_SHARE = 0.25
 """Of the target's networks, kept from bank and choice alike to score the result, where there are enough of them."""
 ENOUGH = 4
@@ -39,6 +41,7 @@ class Transferred:
         keys: of the networks that were measured, in order.
         scores: on the target's other networks; None where none are left.
         findings: of the linter, on all tables.
+        picture: of the learning curve.
     """
 
     entry: "CatalogEntry"
@@ -50,6 +53,7 @@ class Transferred:
     keys: tuple[str, ...]
     scores: "Scores | None"
     findings: "tuple[Finding, ...]"
+    picture: Path
 
     def to_dict(self) -> dict[str, object]:
         """Returns all but the findings as JSON values."""
@@ -64,6 +68,7 @@ class Transferred:
             "learning_curve": [asdict(step) for step in self.learned.steps],
             "measured": list(self.keys),
             "scores": asdict(self.scores) if self.scores else None,
+            "picture": str(self.picture),
         }
 
 
@@ -107,6 +112,7 @@ def transfer_latency(
     from latency_predictors.metrics import scores
     from latency_predictors.source_bank import SourceBank
     from latency_predictors.table_file import read_table
+    from nas.plots.learning_png import write_learning_png
 
     columns, findings = device_columns([read_table(path) for path in sources], space)
     if data is None:
@@ -158,8 +164,14 @@ def transfer_latency(
     found_scores = (
         scores(learned.fitted.predictor.predict_features(features(rest)), measured) if len(rest) > 1 else None
     )
+    entry = Catalog(store).save(name or own.name.replace("/", "-"), learned.fitted)
+    picture = store / entry.name / f"v{entry.version}" / PICTURE
+    write_learning_png(
+        learned.steps, f"{own.name} from a bank of {len(bank.devices)} devices", picture, wanted=until_mape,
+        found=found_scores.mape if found_scores else None,
+    )  # fmt: skip
     return Transferred(
-        Catalog(store).save(name or own.name.replace("/", "-"), learned.fitted),
+        entry,
         own.name,
         bank.devices,
         len(kept),
@@ -168,6 +180,7 @@ def transfer_latency(
         tuple(candidates[row].key for row in learned.measured),
         found_scores,
         tuple(findings),
+        picture,
     )
 
 

@@ -158,7 +158,7 @@ def transfer(
         s = found.scores
         say(f"on {s.rows} other networks: Spearman {s.spearman:.3f}, within 10 % {s.within_10:.1%}, MAPE {s.mape:.1%}, "
             f"coverage of the 90 % interval {s.coverage:.1%}")  # fmt: skip
-    say(f"saved: {found.entry.id} for {found.entry.device} in {store}")
+    say(f"saved: {found.entry.id} for {found.entry.device} in {store}; learning curve: {found.picture}")
     say(f"next: nas latency evaluate {found.entry.id} --data OTHER.parquet --store {store}")
 
 

@@ -112,6 +112,7 @@ def test_transfer_learns_a_device_and_evaluate_finds_it_good(tmp_path, capsys):
     assert found["scores"]["spearman"] > 0.95
     assert found["scores"]["within_10"] > 0.7
     assert "saved: new/v1" in captured.err
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
 
     measurements = str(tmp_path / "m.parquet")
     assert run(["latency", "import", table, "--device", "new", "--space", "cells", "--out", measurements]) == 0
