@@ -1,5 +1,6 @@
 """What the hypervolume sampler knows about architectures of a search: costs, constraints, physical features."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -27,10 +28,11 @@ Z_90 = 1.6448536269514722
 
 
 def architecture_features(networks: Sequence[Sequence[LayerSpec]], stages: int) -> Floats:
-    """Returns what accuracy depends on most, ``(n, 6 + 2 stages)``: sizes of the whole network and of its stages.
+    """Returns what accuracy depends on most, ``(n, 7 + stages)``: sizes of the whole network and of its stages.
 
-    Logarithms of MACs, parameters and feature-map values; convolutions, the sum of their windows beyond 1, and gated
-    layers; for every stage the logarithm of its MACs (0 where it has none); for every stage its convolutions.
+    Logarithms of MACs, parameters and feature-map values; convolutions, the sum of their windows beyond 1,
+    squeeze-excite layers, and the sum of the logarithms of the expansions (1x1 convolutions to more channels); the
+    logarithm of the MACs of every stage (0 where it has none).
 
     Args:
         networks: layers of each, in execution order; layers of stage N are named ``stageN_...``.
@@ -44,23 +46,26 @@ def architecture_features(networks: Sequence[Sequence[LayerSpec]], stages: int) 
         places.extend([index.setdefault(layer, len(index)) for layer in layers])
         ends.append(len(places))
     counts = sparse.csr_array((np.ones(len(places)), places, ends), shape=(len(networks), len(index)))
-    sums = np.asarray(counts @ np.stack([_parts(layer, stages) for layer in index]))
-    sums[:, :3] = np.log(sums[:, :3])
-    sums[:, 6 : 6 + stages] = np.log1p(sums[:, 6 : 6 + stages])
-    return sums
+    return features_of_sums(np.asarray(counts @ np.stack([layer_sums(layer, stages) for layer in index])))
+
+
+def features_of_sums(sums: Floats) -> Floats:
+    """Returns the features ``(n, 7 + stages)`` of networks from the sums of their layers' `layer_sums`."""
+    return np.hstack([np.log(sums[:, :3]), sums[:, 3:7], np.log1p(sums[:, 7:])])
 
 
 @lru_cache(maxsize=1 << 16)
-def _parts(layer: LayerSpec, stages: int) -> Floats:
-    """Returns what a layer adds to each sum of its network."""
-    parts = np.zeros(6 + 2 * stages)
+def layer_sums(layer: LayerSpec, stages: int) -> Floats:
+    """Returns ``(7 + stages,)``: what a layer adds to each sum behind its network's `architecture_features`."""
+    parts = np.zeros(7 + stages)
     macs, is_convolution = layer_macs(layer), layer.op == "conv"
     parts[:3] = macs, layer_parameters(layer), layer.out_channels * layer.out_size**2
     parts[3:6] = is_convolution, is_convolution * (layer.kernel - 1), layer.op == "squeeze_excite"
+    if is_convolution and layer.kernel == 1:
+        parts[6] = max(0.0, math.log(layer.out_channels / layer.in_channels))
     word, _, number = layer.name.partition("_")[0].partition("stage")
     if not word and number:
-        stage = int(number) - 1
-        parts[6 + stage], parts[6 + stages + stage] = macs, is_convolution
+        parts[6 + int(number)] = macs
     return parts
 
 

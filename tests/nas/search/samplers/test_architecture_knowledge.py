@@ -7,7 +7,7 @@ from nas.evaluators.costs import AnalyticAndPredictedCosts
 from nas.objectives import Constraint, Objective
 from nas.search.problem import SearchProblem
 from nas.search.samplers.architecture_knowledge import ArchitectureKnowledge, architecture_features
-from search_spaces.cost import network_cost
+from search_spaces.cost import layer_macs, network_cost
 from search_spaces.space import load_space
 
 
@@ -50,6 +50,8 @@ def test_features_are_sums_over_the_layers_of_network_and_stages() -> None:
         assert row[3] == len(convolutions)
         assert row[4] == sum(layer.kernel - 1 for layer in convolutions)
         assert row[5] == sum(layer.op == "squeeze_excite" for layer in layers)
-        outside = [layer for layer in convolutions if not layer.name.startswith("stage")]
-        assert row[6 + stages :].sum() == len(convolutions) - len(outside)
-        assert np.expm1(row[6 : 6 + stages]).sum() < cost.macs
+        wider = [layer for layer in convolutions if layer.kernel == 1 and layer.out_channels > layer.in_channels]
+        assert row[6] == pytest.approx(sum(np.log(layer.out_channels / layer.in_channels) for layer in wider))
+        inside = sum(layer_macs(layer) for layer in layers if layer.name.startswith("stage"))
+        assert np.expm1(row[7:]).sum() == pytest.approx(inside, rel=1e-6)
+        assert len(row) == 7 + stages
