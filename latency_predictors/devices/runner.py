@@ -294,6 +294,9 @@ def environment(runtime: str, cores: int) -> dict[str, Any]:
 
         version = "ONNX Runtime " + onnxruntime.__version__
     elif runtime == "openvino":
+        # Its telemetry reports from a forked process when it reads a model, which disturbs and can outlive this one.
+        # The first import decides: without the package OpenVINO reports nothing.
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
         import openvino
 
         version = "OpenVINO " + openvino.__version__.split("-")[0]
