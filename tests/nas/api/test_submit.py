@@ -111,7 +111,8 @@ def test_a_stopped_job_is_resumed_by_submitting_it_again(server: JobServer, tmp_
     assert again.id == first.id, "one job of a run runs at a time"
     ledger_path = tmp_path / "digits" / "ledger.db"
     wait_until(ledger_path.exists, 120)
-    client = JobSubmissionClient(server.address)
+    # Ray reads its own settings once in a process: what an earlier test made of them must not matter here.
+    client = JobSubmissionClient(server.address, headers={"Authorization": f"Bearer {server.token}"})
     client.stop_job(first.id)
     wait_until(lambda: client.get_job_status(first.id).is_terminal(), 60)
     second = api.submit(DIGITS, server.address, overrides)

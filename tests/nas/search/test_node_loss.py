@@ -52,13 +52,13 @@ def test_the_work_of_lost_nodes_and_killed_workers_is_done_by_others_in_the_same
     small.folder.mkdir()
     doomed, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
     process = child(search_on_cluster, small, cluster.address, 3)
-    wait_until(lambda: evaluations(small.folder).total() >= 6, 120)
+    wait_until(lambda: evaluations(small.folder).total() >= 6, 300)
     early = setups(small)
     assert len(early) >= 2, "what is not placed yet does not keep the others from working"
     cluster.remove_node(doomed, allow_graceful=False)
     for _ in range(2):
         cluster.add_node(num_cpus=1)
-    wait_until(lambda: len(setups(small) - early) >= 2, 120)
+    wait_until(lambda: len(setups(small) - early) >= 2, 300)
     os.kill(int((setups(small) - early).pop()), signal.SIGKILL)
     process.join(300)
     assert process.exitcode == 0
