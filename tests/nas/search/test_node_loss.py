@@ -16,9 +16,12 @@ from tests.nas.search.small import Small, child, evaluations, lines, wait_until
 
 pytestmark = pytest.mark.slow
 
+TOKEN = "a-token-of-at-least-thirty-two-characters"
 
-def search_on_cluster(small: Small, address: str, workers: int) -> None:
+
+def search_on_cluster(small: Small, address: str, token: str, workers: int) -> None:
     logging.disable(logging.WARNING)
+    os.environ.update(RAY_AUTH_TOKEN=token, RAY_AUTH_MODE="token")  # read when ray is imported
     from nas.search.executors.ray_actors import RayExecutor
 
     small.run(executor=RayExecutor(RayConfig(address=address, workers=workers)))
@@ -30,13 +33,19 @@ def setups(small: Small) -> set[str]:
 
 
 @pytest.fixture
-def cluster() -> "Iterator[Cluster]":  # noqa: F821
-    """A head that takes no work, and one worker node with one core."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Cluster]":  # noqa: F821
+    """A head that takes no work; whoever connects to it needs the token."""
+    from ray._private.authentication_test_utils import reset_auth_token_state
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield cluster
-    cluster.shutdown()
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", TOKEN)
+        reset_auth_token_state()  # Ray keeps what it read for an earlier test
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        yield cluster
+        cluster.shutdown()
+    reset_auth_token_state()
 
 
 def test_the_work_of_lost_nodes_and_killed_workers_is_done_by_others_in_the_same_life(
@@ -51,7 +60,7 @@ def test_the_work_of_lost_nodes_and_killed_workers_is_done_by_others_in_the_same
     small = Small(tmp_path / "cluster", **settings, seconds=0.7)
     small.folder.mkdir()
     doomed, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
-    process = child(search_on_cluster, small, cluster.address, 3)
+    process = child(search_on_cluster, small, cluster.address, TOKEN, 3)
     wait_until(lambda: evaluations(small.folder).total() >= 6, 300)
     early = setups(small)
     assert len(early) >= 2, "what is not placed yet does not keep the others from working"
