@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import BaseSampler
-from scipy import sparse
 
+from latency_predictors.features import sum_over_layers
 from nas.config import SearchConfig
 from nas.evaluators.costs import CostModel
 from nas.objectives import Value
@@ -38,15 +38,7 @@ def architecture_features(networks: Sequence[Sequence[LayerSpec]], stages: int) 
         networks: layers of each, in execution order; layers of stage N are named ``stageN_...``.
         stages: how many the networks have at most.
     """
-    # Networks of a space share most layers: each distinct one is worked out once, the sums are one sparse product.
-    index: dict[LayerSpec, int] = {}
-    places: list[int] = []
-    ends = [0]
-    for layers in networks:
-        places.extend([index.setdefault(layer, len(index)) for layer in layers])
-        ends.append(len(places))
-    counts = sparse.csr_array((np.ones(len(places)), places, ends), shape=(len(networks), len(index)))
-    return features_of_sums(np.asarray(counts @ np.stack([layer_sums(layer, stages) for layer in index])))
+    return features_of_sums(sum_over_layers(networks, lambda layer, _: layer_sums(layer, stages), 7 + stages))
 
 
 def features_of_sums(sums: Floats) -> Floats:
