@@ -12,7 +12,7 @@ _PAGE = Path(__file__).parent / "page"
 
 
 def html_page(name: str, title: str, data: object) -> str:
-    """Returns a page, about 5 MB; its text and script are the files of that name in ``page/``.
+    """Returns a page, about 5 MB; its main part and script are the files of that name in ``page/``.
 
     Args:
         name: of the page's files.
@@ -24,12 +24,13 @@ def html_page(name: str, title: str, data: object) -> str:
     parts = {
         "title": html.escape(title),
         "style": (_PAGE / "page.css").read_text(encoding="utf-8"),
+        "main": (_PAGE / f"{name}.html").read_text(encoding="utf-8"),
         "elements": (_PAGE / "elements.js").read_text(encoding="utf-8"),
         "script": (_PAGE / f"{name}.js").read_text(encoding="utf-8"),
         "plotly": get_plotlyjs(),
         "data": _json_for_html(data),
     }
-    page = (_PAGE / f"{name}.html").read_text(encoding="utf-8")
+    page = (_PAGE / "page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
 
 

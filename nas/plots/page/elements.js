@@ -4,6 +4,16 @@
 const elements = (() => {
   const FONT = 'system-ui, "Segoe UI", "DejaVu Sans", sans-serif';
   const AXIS = { gridcolor: "#e8edf1", linecolor: "#aeb9c4", showline: true, zeroline: false, ticks: "outside" };
+  // A new one each time: Plotly keeps what it is given, and may write into it.
+  const plotLayout = () => ({
+    margin: { l: 78, r: 24, t: 46, b: 66 },
+    paper_bgcolor: "white",
+    plot_bgcolor: "white",
+    font: { family: FONT, size: 13, color: "#1b2733" },
+    hovermode: "closest",
+    hoverlabel: { bgcolor: "white", bordercolor: "#1f6fb4", align: "left", font: { color: "#1b2733", family: FONT } },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+  });
 
   function byId(id) {
     return document.getElementById(id);
@@ -46,5 +56,5 @@ const elements = (() => {
     return element("code", {}, text.split(/(?<=,)/).flatMap((token) => [token, element("wbr")]));
   }
 
-  return { FONT, AXIS, byId, element, number, interval, escaped, copyButton, breakable };
+  return { plotLayout, AXIS, byId, element, number, interval, escaped, copyButton, breakable };
 })();

@@ -2,7 +2,7 @@
 // The page of a fleet: regret against the number of networks. Reads the JSON in #data; needs Plotly and elements.js.
 
 (() => {
-  const { FONT, AXIS, byId, element, number, interval, escaped, copyButton, breakable } = elements;
+  const { plotLayout, AXIS, byId, element, number, interval, escaped, copyButton, breakable } = elements;
   const { plan, budgets, finish } = JSON.parse(byId("data").textContent);
   const { devices, networks, evaluated, enough } = plan;
   const fleets = new Map(plan.fleets.map((fleet) => [fleet.allowed, fleet]));
@@ -51,13 +51,7 @@
       }),
     ];
     return Plotly.react(plot, traces, {
-      margin: { l: 78, r: 24, t: 46, b: 66 },
-      paper_bgcolor: "white",
-      plot_bgcolor: "white",
-      font: { family: FONT, size: 13, color: "#1b2733" },
-      hovermode: "closest",
-      hoverlabel: { bgcolor: "white", bordercolor: "#1f6fb4", align: "left", font: { color: "#1b2733", family: FONT } },
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      ...plotLayout(),
       xaxis: { ...AXIS, title: { text: "networks to maintain" }, dtick: 1, range: [0.6, devices.length + 0.4] },
       yaxis: { ...AXIS, title: { text: "regret (accuracy lost, share-weighted)" }, rangemode: "tozero" },
     }, { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] });

@@ -2,7 +2,7 @@
 // The page of a Pareto front. Reads the JSON in #data; needs Plotly and elements.js.
 
 (() => {
-  const { FONT, AXIS, byId, element, number, interval, escaped, copyButton, breakable } = elements;
+  const { plotLayout, AXIS, byId, element, number, interval, escaped, copyButton, breakable } = elements;
   const { front, names, labels, quantities, costs, bounds, finish } = JSON.parse(byId("data").textContent);
   const best = front.points.filter((point) => point.on_front);
   const knee = best.find((point) => point.key === front.knee);
@@ -139,13 +139,7 @@
     const bound = bounds[state.cost];
     return {
       uirevision: state.cost, // keeps what people zoomed to
-      margin: { l: 78, r: 24, t: 46, b: 66 },
-      paper_bgcolor: "white",
-      plot_bgcolor: "white",
-      font: { family: FONT, size: 13, color: "#1b2733" },
-      hovermode: "closest",
-      hoverlabel: { bgcolor: "white", bordercolor: "#1f6fb4", align: "left", font: { color: "#1b2733", family: FONT } },
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      ...plotLayout(),
       xaxis: { ...AXIS, range: range(state.cost), title: { text: escaped(labels[state.cost]), standoff: 10 } },
       yaxis: { ...AXIS, range: range("accuracy"), title: { text: escaped(labels.accuracy) } },
       shapes: bound === undefined ? [] : [
