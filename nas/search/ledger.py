@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Literal, Self, cast
 
-from sqlalchemy import Connection, CursorResult, Insert, Update, func, insert, inspect, select, update
+from sqlalchemy import Connection, func, insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from nas.errors import InputError, RunError
@@ -25,48 +25,12 @@ from nas.run import Run
 from nas.search.database import Database, PostgresSchema, SqliteFile, process_name, told
 from nas.search.records import SUPERSEDED, Attempt, Candidate, Life, Proposal
 from nas.search.schema import ATTEMPT, CANDIDATE, FORMAT, LIFE, METADATA, PROPOSAL, RESULT, RUN
+from nas.search.transaction import Transaction
 from search_spaces.architecture import Architecture
-
-_STATEMENTS = {
-    "begin": ("create tables", "insert run", "update life", "insert life"),
-    "abandon": ("update life", "update attempt"),
-    "propose": ("update life", "insert candidate", "insert proposal", "insert attempt"),
-    "attempt": ("update life", "insert attempt"),
-    "result": ("update life", "insert result", "update attempt", "update candidate"),
-    "failure": ("update life", "update attempt", "update candidate"),
-    "end": ("update life",),
-}
-
-FAULT_POINTS = (
-    *(f"{name}:{place}" for name, done in _STATEMENTS.items() for place in ("before", *done, "recorded", "committed")),
-    *("abandon:restored", "propose:told", "propose:submitted", "attempt:submitted", "result:told", "failure:told"),
-)
-"""Where a test can kill the process: before each transaction, after each of its statements, after it was recorded
-(`Database.transaction`), after its commit, and after the search acted on it: rebuilt its state, told the sampler,
-submitted the job."""
 
 
 def _no_fault(_: str) -> None:
     pass
-
-
-class _Transaction:
-    """Runs statements and passes the fault point after each."""
-
-    def __init__(self, connection: Connection, name: str, passed: Callable[[str], None]) -> None:
-        self.connection = connection
-        self._name = name
-        self._passed = passed
-
-    def run(
-        self, statement: Insert | Update, rows: Sequence[Mapping[str, object]] | None = None
-    ) -> CursorResult[Any]:  # Any: rows of whatever the statement returns
-        result = self.connection.execute(statement, rows)
-        self.passed(f"{statement.__visit_name__} {statement.table.description}")
-        return result
-
-    def passed(self, place: str) -> None:
-        self._passed(f"{self._name}:{place}")
 
 
 class Ledger:
@@ -74,7 +38,7 @@ class Ledger:
 
     Args:
         database: where it is kept; a path is that of a SQLite file. `begin` makes it.
-        fault: called with each of `FAULT_POINTS` as it is passed; tests kill the process there.
+        fault: called with each of `nas.search.transaction.FAULT_POINTS` as it is passed; tests kill the process there.
         fidelity: how results were found; the same architecture may be a candidate once for each.
     """
 
@@ -126,12 +90,12 @@ class Ledger:
         return self._database.coordinated()
 
     @contextmanager
-    def _transaction(self, name: str, **life: object) -> Iterator[_Transaction]:
+    def _transaction(self, name: str, **life: object) -> Iterator[Transaction]:
         """One commit, with values of this life; whoever sees it in the ledger sees all of it."""
         self._fault(f"{name}:before")
         try:
             with self._database.transaction(lambda: self._fault(f"{name}:recorded")) as connection:
-                transaction = _Transaction(connection, name, self._fault)
+                transaction = Transaction(connection, name, self._fault)
                 if name != "begin":
                     self._check_epoch(transaction, life)
                 yield transaction
@@ -144,7 +108,7 @@ class Ledger:
             ) from error
         self._fault(f"{name}:committed")
 
-    def _check_epoch(self, transaction: _Transaction, values: Mapping[str, object]) -> None:
+    def _check_epoch(self, transaction: Transaction, values: Mapping[str, object]) -> None:
         """Writes into the life of this coordinator, which fails where that life has ended.
 
         A write, as it makes the database put this transaction before or after that of the next life's `begin`.
@@ -340,7 +304,7 @@ class Ledger:
         with self._transaction("attempt") as transaction:
             return self._start_attempt(transaction, candidate)
 
-    def _start_attempt(self, transaction: _Transaction, candidate: int) -> int:
+    def _start_attempt(self, transaction: Transaction, candidate: int) -> int:
         values = {"candidate": candidate, "epoch": self._epoch, "started_unix_s": time.time()}
         key = transaction.run(insert(ATTEMPT).values(**values)).inserted_primary_key
         assert key is not None
@@ -391,7 +355,7 @@ class Ledger:
             return True
 
 
-def _candidate_of(transaction: _Transaction, attempt: int) -> int | None:
+def _candidate_of(transaction: Transaction, attempt: int) -> int | None:
     """Returns the candidate of a running attempt; counts the outcome of one that has ended, and returns None."""
     row = transaction.connection.execute(select(ATTEMPT).where(ATTEMPT.c.id == attempt)).one()
     if row.ending is None:

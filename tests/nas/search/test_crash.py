@@ -14,7 +14,7 @@ import pytest
 
 from nas.errors import RunError
 from nas.search.executors.ray_session import make_temp_dir
-from nas.search.ledger import FAULT_POINTS
+from nas.search.transaction import FAULT_POINTS
 from tests.nas.search.small import Small, child, evaluations, search_in_child, wait_until
 
 
