@@ -48,7 +48,7 @@ def distill(
         RunError: the training diverges.
     """
     device = next(student.parameters()).device
-    images = TrainingImages(data.train, data.mean, data.std, shift=augment, flip=augment and flip, device=device)
+    images = TrainingImages.of(data, augment=augment, flip=flip, device=device)
     settings = LoopSettings(
         epochs=config.epochs,
         batch_size=64,

@@ -3,14 +3,14 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.data import Split
+from nas.data import ImageData, Split
 
 _MAX_SHIFT = 1 / 16  # of the side; half of the CIFAR recipe's 4 of 32 pixels, as small images fill their frame
 
@@ -104,6 +104,18 @@ class TrainingImages:
         self.description: dict[str, object] = {
             "sha256": digest, "mean": list(mean), "std": list(std), "shift": shift, "flip": flip,
         }  # fmt: skip
+
+    @classmethod
+    def of(cls, data: ImageData, *, augment: bool, flip: bool, device: torch.device | str) -> Self:
+        """Returns the training split of a data set.
+
+        Args:
+            data: only the training split is read.
+            augment: whether images are shifted, and mirrored where they may be.
+            flip: whether they may be mirrored.
+            device: of the training.
+        """
+        return cls(data.train, data.mean, data.std, shift=augment, flip=augment and flip, device=device)
 
     def __len__(self) -> int:
         return len(self.labels)

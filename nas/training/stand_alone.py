@@ -68,9 +68,7 @@ def train_stand_alone(
     own_seed = int.from_bytes(hashlib.sha256(f"{seed} {architecture.key}".encode()).digest()[:4])
     space = space.with_data(image_channels=data.image_channels, classes=data.classes)
     network = Network(space.layers(architecture), seed=own_seed).to(device)
-    images = TrainingImages(
-        data.train, data.mean, data.std, shift=config.augment, flip=config.augment and flip, device=device
-    )
+    images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device)
     settings = LoopSettings.of(config, seed=own_seed)
 
     def step(batch: Batch, _: np.random.Generator) -> dict[str, Tensor]:

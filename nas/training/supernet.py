@@ -56,9 +56,7 @@ def train_supernet(
     """
     space = space.with_data(image_channels=data.image_channels, classes=data.classes)
     supernet = Supernet(space, seed=seed).to(device)
-    images = TrainingImages(
-        data.train, data.mean, data.std, shift=config.augment, flip=config.augment and flip, device=device
-    )
+    images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device)
     settings = LoopSettings.of(config, seed=seed)
     smallest, largest = space.smallest(), space.largest()
 

@@ -3,12 +3,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import torch
 
 from nas.data import ImageData
 from nas.finish import Bundle, Finishing
@@ -16,6 +14,7 @@ from nas.progress import Progress
 from nas.training.distill import distill
 from search_spaces.network import Network
 from tests.nas.finish.parts import CONFIG, SPACE, digits, make_finishing, make_picks
+from tests.nas.torch_threads import one_thread  # noqa: F401  (a fixture for every test here)
 
 KILLED_AT_EXPORT = """
 import os, signal, sys
@@ -28,14 +27,6 @@ def listen(progress):
 
 make_finishing(Path(sys.argv[1]), digits()).finish(make_picks(), listen)
 """
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,8 @@
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from nas.data import ImageData
+from tests.nas.torch_threads import one_thread  # noqa: F401  (a fixture for every test here)
 from tests.nas.training.parts import digits
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
