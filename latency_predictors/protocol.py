@@ -5,7 +5,8 @@
    warmed up and timed one inference at a time (`devices/runner.py`). Its median in the launch is one number.
 2. *Exclusive use is checked, not assumed.* Inferences count only while the core runs at full speed, which a speed probe
    beside them tells (`devices/runner.py`); a median needs enough such quiet inferences, else the block does not count
-   for that model.
+   for that model. On a phone the core's clock is the probe (`devices/adb.py`); a device that tells neither relies on
+   the reference network alone.
 3. *Reference.* A frozen network is timed first, after every five models, and last. Where it differs by more than 5 %
    from its usual latency, the models between it and its neighbour do not count. Nothing is ever corrected by it. Usual
    is the median over the rows that a measurement set already has for the same profile and environment, or else over the
@@ -47,30 +48,32 @@ class UsualState:
 
     Attributes:
         earlier_ms: latencies of the reference network in earlier sessions.
-        readings: (latency in milliseconds, speed probe in nanoseconds) of the reference network in this session.
-        probe_floor_ns: the fastest speed probe of this session.
+        readings: (latency in milliseconds, speed probe in nanoseconds) of the reference network in this session; None
+            for the probe where the device has none.
+        probe_floor_ns: the fastest speed probe of this session; None before the first and where there is none.
         reference_ms: the usual latency of the reference network.
     """
 
     earlier_ms: list[float] = field(default_factory=list)
-    readings: list[tuple[float, int]] = field(default_factory=list)
+    readings: list[tuple[float, int | None]] = field(default_factory=list)
     probe_floor_ns: int | None = None
     reference_ms: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._update()
 
-    def learn(self, probe_floor_ns: int, references: Sequence[Timing | None]) -> None:
+    def learn(self, probe_floor_ns: int | None, references: Sequence[Timing | None]) -> None:
         """Takes in a launch: its fastest speed probe and the timings of the reference network."""
-        self.probe_floor_ns = min(self.probe_floor_ns or probe_floor_ns, probe_floor_ns)
+        if probe_floor_ns is not None:
+            self.probe_floor_ns = min(self.probe_floor_ns or probe_floor_ns, probe_floor_ns)
         for timing in references:
-            if timing and timing.median_ms is not None and timing.probe_ns is not None:
+            if timing and timing.median_ms is not None:
                 self.readings.append((timing.median_ms, timing.probe_ns))
         self._update()
 
     def full_speed(self, probe_ns: int | None) -> bool:
-        """Returns whether a timing was made while the core ran as fast as it is known to."""
-        return probe_ns is not None and probe_ns <= QUIET * (self.probe_floor_ns or probe_ns)
+        """Returns whether a timing was made while the core ran as fast as it is known to, or nothing tells."""
+        return probe_ns is None or probe_ns <= QUIET * (self.probe_floor_ns or probe_ns)
 
     def _update(self) -> None:
         known = self.earlier_ms or [latency for latency, probe in self.readings if self.full_speed(probe)]

@@ -159,7 +159,8 @@ class DeviceConfig(FileModel):
     """A device to search for.
 
     Attributes:
-        device: ``local/RUNTIME`` (this machine) or ``ssh/HOST/RUNTIME`` (a board, HOST as ``ssh`` takes it);
+        device: ``local/RUNTIME`` (this machine) or ``ssh/HOST/RUNTIME`` (a board, HOST as ``ssh`` takes it) or
+            ``adb/SERIAL/litert`` (an Android phone);
             docs/devices.md lists them.
         precision: of the measured file.
         threads: of the runtime, pinned.

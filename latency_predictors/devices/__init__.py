@@ -2,6 +2,7 @@
 
 from difflib import get_close_matches
 
+from latency_predictors.devices.adb import AdbLitertDevice
 from latency_predictors.devices.base import Device
 from latency_predictors.devices.litert import LitertDevice
 from latency_predictors.devices.onnxruntime import OnnxRuntimeDevice
@@ -65,3 +66,4 @@ register_device(LitertDevice)
 register_device(OpenVinoDevice)
 register_device(SshOnnxRuntimeDevice)
 register_device(SshLitertDevice)
+register_device(AdbLitertDevice)

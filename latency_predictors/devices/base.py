@@ -50,8 +50,9 @@ class Timing:
         inferences: how many quiet ones were timed.
         quiet_share: share of the timed bursts in which the core ran undisturbed, 0 to 1.
         median_ms: of the quiet inferences; None where there were too few.
-        p90_ms: likewise, 90th percentile.
-        probe_ns: median of the speed probes beside the quiet inferences; None where there were too few.
+        p90_ms: likewise, 90th percentile; None also where the device does not tell.
+        probe_ns: median of the speed probes beside the quiet inferences: a fixed piece of work, longer on a slower
+            core; None as `p90_ms`.
         peak_memory_mb: the most that the process had resident (10^6 bytes) beyond what it had before the model was
             loaded; None where the system does not tell.
     """
@@ -70,10 +71,10 @@ class Timing:
             raise ValueError(f"times must be above zero and shares within 0 to 1, got {self}")
         if self.peak_memory_mb is not None and self.peak_memory_mb < 0:
             raise ValueError(f"peak memory must not be below zero, got {self}")
-        if len({self.median_ms is None, self.p90_ms is None, self.probe_ns is None}) > 1:
-            raise ValueError(f"median, 90th percentile and probe come together, got {self}")
-        if self.median_ms is not None and self.p90_ms is not None and not 0 < self.median_ms <= self.p90_ms:
-            raise ValueError(f"the 90th percentile must not be below the median, got {self}")
+        if self.median_ms is None and (self.p90_ms is not None or self.probe_ns is not None):
+            raise ValueError(f"without a median there is no 90th percentile and no probe, got {self}")
+        if self.median_ms is not None and not 0 < self.median_ms <= (self.p90_ms or self.median_ms):
+            raise ValueError(f"the median must be above zero and the 90th percentile not below it, got {self}")
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,14 @@ class Block:
 
     Attributes:
         environment: as the launched process saw it.
-        probe_floor_ns: the fastest speed probe of this launch.
+        probe_floor_ns: the fastest speed probe of this launch; None where the device has none.
         seconds: that the launch took, waiting for its turn not included.
         results: one per model, in the order given. Shorter than the list of models where the process ended early; the
             last one is then the model that ended it.
     """
 
     environment: Environment
-    probe_floor_ns: int
+    probe_floor_ns: int | None
     seconds: float
     results: tuple[BlockResult, ...]
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from latency_predictors.devices.base import DeviceError
-from latency_predictors.devices.local import PATIENCE_SECONDS
 from latency_predictors.devices.runner_device import RUNNER, START_SECONDS, RunnerDevice
 from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
+from latency_predictors.devices.turns import PATIENCE_SECONDS
 from search_spaces.errors import InputError
 
 FAR_END = Path(__file__).with_name("far_end.py")

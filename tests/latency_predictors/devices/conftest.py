@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.latency_predictors.devices import ssh_server
+from tests.latency_predictors.devices.phone import Phone
 from tests.latency_predictors.devices.ssh_server import SshServer
 
 
@@ -23,3 +24,13 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshServer
         server.wait_until_clean()
     finally:
         server.stop()
+
+
+@pytest.fixture
+def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phone:
+    """A phone that answers to `adb`."""
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    made = Phone(folder)
+    monkeypatch.setenv("PATH", made.path())
+    return made
