@@ -28,6 +28,7 @@ _LETTERS = {
     "squeeze_excite": "s",
     "activation": "a",
     "type": "t",
+    "op": "o",
 }
 _WORDS = {letter: word for word, letter in _LETTERS.items()}
 _TOKEN = re.compile(r"(?:(?P<stage>\d+)(?:\.(?P<block>\d+))?)?(?P<letter>[a-z])(?P<value>.+)")
@@ -151,7 +152,7 @@ def _format(value: Choice) -> str:
 
 
 def _parse(word: str, text: str) -> Choice:
-    if word in {"activation", "type"}:
+    if word in {"activation", "type", "op"}:
         return text
     if word == "squeeze_excite" and text in {"0", "1"}:
         return text == "1"

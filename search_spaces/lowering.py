@@ -1,51 +1,19 @@
 """From an architecture to its layers."""
 
-from collections.abc import Hashable
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator
+from itertools import product
 
-from search_spaces.architecture import Architecture
-from search_spaces.layer import IMAGE, Activation, LayerSpec, check_chain, conv_output_size
-from search_spaces.stage_table import Stage, StageTable, block_type, make_divisible
+from search_spaces.architecture import Architecture, Choice
+from search_spaces.errors import InputError
+from search_spaces.layer import LayerSpec, check_chain, conv_output_size
+from search_spaces.layer_chain import LayerChain
+from search_spaces.stage_blocks import BlockChoices, get_block
+from search_spaces.stage_table import Stage, StageTable
+from search_spaces.weights import weight_shapes
 
 Blocks = dict[tuple[Hashable, ...], tuple[LayerSpec, ...]]
 """Layers of blocks by all that decides them; networks of a space share most of their blocks."""
-
-
-class _Builder:
-    """Appends layers, each reading the one before it."""
-
-    def __init__(self, channels: int, size: int) -> None:
-        self.layers: list[LayerSpec] = []
-        self.last, self.channels, self.size = IMAGE, channels, size
-
-    def append(self, layer: LayerSpec) -> None:
-        self.layers.append(layer)
-        self.last, self.channels, self.size = layer.name, layer.out_channels, layer.out_size
-
-    def conv(self, name: str, channels: int, kernel: int, stride: int, activation: Activation, groups: int = 1) -> None:
-        out_size = conv_output_size(self.size, kernel, stride)
-        self.append(
-            LayerSpec(
-                name, "conv", (self.last,), self.channels, channels, self.size, out_size,
-                kernel=kernel, stride=stride, groups=groups, activation=activation, batch_norm=True,
-            )
-        )  # fmt: skip
-
-    def squeeze_excite(self, name: str, squeeze_channels: int, gate: Activation) -> None:
-        self.append(
-            LayerSpec(
-                name, "squeeze_excite", (self.last,), self.channels, self.channels, self.size, self.size,
-                activation=gate, squeeze_channels=squeeze_channels,
-            )
-        )  # fmt: skip
-
-    def add(self, name: str, other: str) -> None:
-        self.append(LayerSpec(name, "add", (self.last, other), self.channels, self.channels, self.size, self.size))
-
-    def global_pool(self, name: str) -> None:
-        self.append(LayerSpec(name, "global_pool", (self.last,), self.channels, self.channels, self.size, 1))
-
-    def linear(self, name: str, features: int, activation: Activation) -> None:
-        self.append(LayerSpec(name, "linear", (self.last,), self.channels, features, 1, 1, activation=activation))
 
 
 def build_layers(table: StageTable, architecture: Architecture, blocks: Blocks) -> tuple[LayerSpec, ...]:
@@ -55,95 +23,159 @@ def build_layers(table: StageTable, architecture: Architecture, blocks: Blocks) 
         table: the space's stage table.
         architecture: a canonical architecture of that space.
         blocks: built before from this table; new ones are put in.
+
+    Raises:
+        InputError: a block's class makes another shape than it must.
     """
     get = architecture.get
     width = float(get("width", table.width[0]))
-    build = _Builder(table.image_channels, int(get("resolution", table.resolution[0])))
-    stem = table.stem
-    stem_channels = table.scaled(int(get("stem.channels", stem.channels[0])), width)
-    build.conv("stem", stem_channels, stem.kernel, stem.stride, stem.activation)
+    chain = LayerChain(table.image_channels, int(get("resolution", table.resolution[0])))
+    _stem(chain, table, int(get("stem.channels", table.stem.channels[0])), width)
     for number, stage in enumerate(table.stages, start=1):
         channels = table.scaled(int(get(f"stage{number}.channels", stage.channels[0])), width)
         for block in range(1, int(get(f"stage{number}.depth", stage.depth[0])) + 1):
-            _block(build, table, stage, architecture, number, block, channels, blocks)
+            op, chosen = _chosen(table, stage, get, number, block, channels)
+            key = (number, block, op, chosen, chain.last, chain.channels, chain.size)
+            if key not in blocks:
+                blocks[key] = _block(stage, op, chosen, number, block, chain)
+            for layer in blocks[key]:
+                chain.append(layer)
+    _head(chain, table, width)
+    check_chain(chain.layers)
+    return tuple(chain.layers)
+
+
+def _stem(chain: LayerChain, table: StageTable, channels: int, width: float) -> None:
+    stem = table.stem
+    chain.conv(
+        "stem", table.scaled(channels, width), kernel=stem.kernel, stride=stem.stride, activation=stem.activation
+    )
+
+
+def _head(chain: LayerChain, table: StageTable, width: float) -> None:
     head = table.head
     if head.conv:
         # As MobileNetV2 does, a width below 1 does not narrow the last convolution.
-        build.conv("head_conv", table.scaled(head.conv, max(1.0, width)), 1, 1, head.activation)
-    build.global_pool("pool")
+        chain.conv("head_conv", table.scaled(head.conv, max(1.0, width)), activation=head.activation)
+    chain.global_pool("pool")
     if head.hidden:
-        build.linear("head_hidden", head.hidden, head.activation)
-    build.linear("classifier", table.classes, "none")
-    check_chain(build.layers)
-    return tuple(build.layers)
+        chain.linear("head_hidden", head.hidden, head.activation)
+    chain.linear("classifier", table.classes)
+
+
+def _chosen(
+    table: StageTable, stage: Stage, get: Callable[[str, Choice], Choice], number: int, block: int, channels: int
+) -> tuple[str, BlockChoices]:
+    """Returns the kind of a block and what was chosen for it; of what the kind does not read, the first choice."""
+    shared = f"stage{number}"
+    own = f"{shared}.block{block}" if stage.share == "block" else shared
+    words = {word: get(f"{own}.{word}", getattr(stage, word)[0]) for word in ("kernel", "expansion", "type")}
+    words |= {word: get(f"{shared}.{word}", getattr(stage, word)[0]) for word in ("squeeze_excite", "activation")}
+    return str(get(f"{shared}.op", stage.op[0])), _choices(table, stage, block, channels, words)
+
+
+def _choices(table: StageTable, stage: Stage, block: int, channels: int, words: dict[str, Choice]) -> BlockChoices:
+    return BlockChoices(
+        channels=channels,
+        stride=stage.stride if block == 1 else 1,
+        kernel=int(words["kernel"]),
+        expansion=float(words["expansion"]),
+        squeeze_excite=bool(words["squeeze_excite"]),
+        type=str(words["type"]),
+        activation=str(words["activation"]),  # type: ignore[arg-type]  # the stage table has checked it
+        channel_divisor=table.channel_divisor,
+        squeeze_ratio=stage.squeeze_ratio,
+        squeeze_of=stage.squeeze_of,
+        squeeze_divisor=stage.squeeze_divisor or table.channel_divisor,
+        gate=stage.gate,
+    )
 
 
 def _block(
-    build: _Builder,
-    table: StageTable,
-    stage: Stage,
-    architecture: Architecture,
-    number: int,
-    block: int,
-    channels: int,
-    blocks: Blocks,
-) -> None:
-    get = architecture.get
-    shared, own = f"stage{number}", f"stage{number}.block{block}" if stage.share == "block" else f"stage{number}"
-    kernel = int(get(f"{own}.kernel", stage.kernel[0]))
-    expansion = float(get(f"{own}.expansion", stage.expansion[0]))
-    squeeze = bool(get(f"{shared}.squeeze_excite", stage.squeeze_excite[0]))
-    activation: Activation = str(get(f"{shared}.activation", stage.activation[0]))  # type: ignore[assignment]
-    type_name = str(get(f"{own}.type", stage.type[0])) if stage.op == "typed_bottleneck" else ""
-    chosen = (kernel, expansion, squeeze, activation, type_name)
-    key = (number, block, channels, *chosen, build.last, build.channels, build.size)
-    if key in blocks:
-        for layer in blocks[key]:
-            build.append(layer)
-        return
-    before = len(build.layers)
-    stride = stage.stride if block == 1 else 1
+    stage: Stage, op: str, chosen: BlockChoices, number: int, block: int, before: LayerChain
+) -> tuple[LayerSpec, ...]:
     name = f"stage{number}_block{block}"
-    source, source_channels, source_size = build.last, build.channels, build.size
-    hidden = make_divisible(source_channels * expansion, table.channel_divisor) if expansion != 1 else source_channels
-
-    if stage.op == "typed_bottleneck":
-        _typed_bottleneck(build, name, type_name, channels, stride, activation)
-    elif stage.op == "conv":
-        build.conv(f"{name}_conv", channels, kernel, stride, activation)
-    elif stage.op == "fused_bottleneck":
-        if expansion == 1:
-            build.conv(f"{name}_fused", channels, kernel, stride, activation)
-        else:
-            build.conv(f"{name}_fused", hidden, kernel, stride, activation)
-            build.conv(f"{name}_project", channels, 1, 1, "none")
-    else:
-        if expansion != 1:
-            build.conv(f"{name}_expand", hidden, 1, 1, activation)
-        build.conv(f"{name}_depthwise", hidden, kernel, stride, activation, groups=hidden)
-        if squeeze:
-            squeezed_from = hidden if stage.squeeze_of == "hidden" else source_channels
-            divisor = stage.squeeze_divisor or table.channel_divisor
-            squeezed = make_divisible(squeezed_from * stage.squeeze_ratio, divisor)
-            build.squeeze_excite(f"{name}_squeeze_excite", squeezed, stage.gate)
-        build.conv(f"{name}_project", channels, 1, 1, "none")
-    unchanged = (source_channels, source_size) == (build.channels, build.size)
-    if stage.residual and unchanged and build.last != source:
-        build.add(f"{name}_add", source)
-    blocks[key] = tuple(build.layers[before:])
+    if len(stage.op) > 1:
+        name += f"_{op}"  # in a supernet, kinds of blocks do not share weights
+    chain = LayerChain(before.channels, before.size, last=before.last, prefix=f"{name}_")
+    get_block(op)().add_layers(chain, chosen)
+    expected = chosen.channels, conv_output_size(before.size, 1, chosen.stride)
+    if (chain.channels, chain.size) != expected:
+        raise InputError(
+            f"a block of op {op!r} must make {expected} (channels, pixels) here, it makes "
+            f"{(chain.channels, chain.size)}: mend add_layers of {get_block(op).__qualname__}"
+        )
+    if stage.residual and chain.layers and (before.channels, before.size) == expected:
+        chain.add("add", before.last)
+    return tuple(chain.layers)
 
 
-def _typed_bottleneck(
-    build: _Builder, name: str, type_name: str, channels: int, stride: int, activation: Activation
-) -> None:
-    chosen = block_type(type_name)
-    if chosen is None:
-        if channels != build.channels or stride != 1:
-            build.conv(f"{name}_skip", channels, 1, stride, activation)
-        return
-    # Grouped layers have their own names, so that in a supernet they have their own weights.
-    suffix = f"_g{chosen.groups}" if chosen.groups > 1 else ""
-    hidden = build.channels * chosen.expansion
-    build.conv(f"{name}_expand{suffix}", hidden, 1, 1, activation, chosen.groups)
-    build.conv(f"{name}_depthwise", hidden, chosen.kernel, stride, activation, groups=hidden)
-    build.conv(f"{name}_project{suffix}", channels, 1, 1, "none", chosen.groups)
+def shared_layers(table: StageTable, largest: tuple[LayerSpec, ...]) -> dict[str, LayerSpec]:
+    """Returns the layers with weights of a whole space: for each name, the greatest shape that any subnet has.
+
+    Args:
+        table: the space's stage table.
+        largest: layers of the space's largest architecture; its order is that of the result.
+
+    Raises:
+        InputError: two layers of one name cannot share weights.
+    """
+    shared: dict[str, LayerSpec] = {}
+    for layer in (*largest, *_all_layers(table)):
+        if layer.op in {"conv", "squeeze_excite", "linear"}:
+            known = shared.get(layer.name, layer)
+            shared[layer.name] = union = _union(known, layer)
+            (_, room), *_ = weight_shapes([union]).items()
+            for one in (known, layer):
+                (_, shape), *_ = weight_shapes([one]).items()
+                if one.op != union.op or any(side > most for side, most in zip(shape, room, strict=True)):
+                    raise InputError(
+                        f"layer {layer.name!r} cannot share weights of shape {shape} under its other choices, which "
+                        f"want {room}: its block must give it another name there"
+                    )
+    return shared
+
+
+def _all_layers(table: StageTable) -> Iterator[LayerSpec]:
+    """Yields every layer of every architecture, at the greatest resolution; each block for itself."""
+    for width in table.width:
+        starts = LayerChain(table.image_channels, max(table.resolution))
+        sources = []
+        for channels in table.stem.channels:
+            chain = LayerChain(starts.channels, starts.size)
+            _stem(chain, table, channels, width)
+            sources.append(chain)
+            yield from chain.layers
+        for number, stage in enumerate(table.stages, start=1):
+            inputs, sources = sources, []
+            for channels in dict.fromkeys(table.scaled(channels, width) for channels in stage.channels):
+                size = conv_output_size(inputs[0].size, 1, stage.stride)
+                sources.append(LayerChain(channels, size, last=f"stage{number}"))
+            for block in range(1, max(stage.depth) + 1):
+                for op, words in _combinations(stage):
+                    for output in sources:
+                        chosen = _choices(table, stage, block, output.channels, words)
+                        for source in inputs if block == 1 else [output]:
+                            yield from _block(stage, op, chosen, number, block, source)
+        for source in sources:
+            chain = LayerChain(source.channels, source.size, last=source.last)
+            _head(chain, table, width)
+            yield from chain.layers
+
+
+def _combinations(stage: Stage) -> Iterator[tuple[str, dict[str, Choice]]]:
+    """Yields kinds of blocks with choices of what they read, and first choices of the rest."""
+    words = ("kernel", "expansion", "squeeze_excite", "type", "activation")
+    for op in stage.op:
+        # An activation has no weights.
+        read = {*get_block(op).reads} - {"activation"}
+        for values in product(*(getattr(stage, word) if word in read else getattr(stage, word)[:1] for word in words)):
+            yield op, dict(zip(words, values, strict=True))
+
+
+def _union(one: LayerSpec, other: LayerSpec) -> LayerSpec:
+    bigger = {
+        field: max(getattr(one, field), getattr(other, field))
+        for field in ("in_channels", "out_channels", "kernel", "groups", "squeeze_channels")
+    }
+    return dataclasses.replace(one, **bigger)

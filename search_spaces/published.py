@@ -3,12 +3,13 @@
 They check our lowering and cost formulas against the world, and are the hand-designed baselines of experiments.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cache
 
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
-from search_spaces.layer import Activation, LayerSpec
+from search_spaces.layer import IMAGE, Activation, LayerSpec
 from search_spaces.space import SearchSpace
 from search_spaces.stage_table import Head, Stage, StageTable, Stem
 
@@ -133,6 +134,17 @@ def _efficientnet(name: str, activation: Activation, *, squeeze: bool) -> StageT
     return _table(name, 32, stages, 1280, activation)
 
 
+def _efficientnet_v2_s() -> StageTable:
+    """Table 4 of arXiv:2104.00298, at the resolution of its evaluation."""
+    fused = [(1, 24, 2, 1), (4, 48, 4, 2), (4, 64, 4, 2)]
+    rows = [(4, 128, 6, 2), (6, 160, 9, 1), (6, 256, 15, 2)]
+    early = [_row(3, *row, "silu").model_copy(update={"op": ("fused_bottleneck",)}) for row in fused]
+    update = {"squeeze_of": "input", "squeeze_divisor": 1, "gate": "sigmoid"}
+    late = [_row(3, *row, "silu", squeeze=True).model_copy(update=update) for row in rows]
+    table = _table("efficientnet_v2_s", 24, early + late, 1280, "silu")
+    return table.model_copy(update={"resolution": (384,)})
+
+
 _OF_THE_DATA = ("image_channels", "classes", "head")
 _TORCHVISION = "torchvision, metadata of the model's weights (num_params, _ops)"
 
@@ -146,6 +158,7 @@ def _networks() -> dict[str, PublishedNetwork]:
         PublishedNetwork(_mnasnet("mnasnet_0_5", 0.5), 2_218_512, 104e6, _TORCHVISION),
         PublishedNetwork(_mnasnet("mnasnet_0_75", 0.75), 3_170_208, 215e6, _TORCHVISION),
         PublishedNetwork(_mnasnet("mnasnet_1_0", 1.0), 4_383_312, 314e6, _TORCHVISION),
+        PublishedNetwork(_efficientnet_v2_s(), 21_458_488, 8366e6, _TORCHVISION),
         PublishedNetwork(_efficientnet("efficientnet_b0", "silu", squeeze=True), 5_288_548, 386e6, _TORCHVISION),
         PublishedNetwork(
             _efficientnet("efficientnet_lite0", "relu6", squeeze=False),
@@ -187,9 +200,18 @@ def published_in(space: SearchSpace) -> list[Architecture]:
             architecture = space.architecture(own)
         except InputError:
             continue
-        if space.layers(architecture) == network.layers(network.smallest()):
+        if _unnamed(space.layers(architecture)) == _unnamed(network.layers(network.smallest())):
             found[architecture.key] = architecture
     return list(found.values())
+
+
+def _unnamed(layers: tuple[LayerSpec, ...]) -> list[LayerSpec]:
+    """Returns the layers named by their place: where a stage has several ops, names say which."""
+    places = {layer.name: f"layer{place}" for place, layer in enumerate(layers)} | {IMAGE: IMAGE}
+    return [
+        dataclasses.replace(layer, name=places[layer.name], inputs=tuple(places[name] for name in layer.inputs))
+        for layer in layers
+    ]
 
 
 def published(name: str) -> PublishedNetwork:

@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
-from search_spaces.lowering import Blocks, build_layers
+from search_spaces.lowering import Blocks, build_layers, shared_layers
+from search_spaces.stage_blocks import Word, get_block
 from search_spaces.stage_table import StageTable
 from search_spaces.typed_yaml import parse, read_yaml
+
+_ORDER: tuple[Word, ...] = ("squeeze_excite", "activation", "kernel", "type", "expansion")
+_OF_A_BLOCK = {"kernel", "type", "expansion"}
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,17 @@ class Dimension:
     Attributes:
         name: ``resolution``, ``stage2.depth``, ``stage2.block1.kernel``, ...
         choices: at least two values, in the file's order.
-        depth: (name of the stage's depth, block number) for a dimension that exists only where the stage is at least
-            that deep; None for one that always exists.
+        needs: (name of an earlier dimension, its values with which this one exists): a block's own choices exist only
+            where the stage is deep enough and of a kind that reads them. Empty for one that always exists.
     """
 
     name: str
     choices: tuple[Choice, ...]
-    depth: tuple[str, int] | None = None
+    needs: tuple[tuple[str, tuple[Choice, ...]], ...] = ()
+
+    def exists(self, chosen: Mapping[str, Choice]) -> bool:
+        """Returns whether the dimension exists beside what was chosen for the earlier ones."""
+        return all(chosen[name] in values for name, values in self.needs)
 
 
 @dataclass(frozen=True)
@@ -88,23 +96,25 @@ class SearchSpace:
         yield Dimension("width", table.width)
         yield Dimension("stem.channels", table.stem.channels)
         for number, stage in enumerate(table.stages, start=1):
-            own: dict[str, tuple[Choice, ...]] = {"kernel": stage.kernel}
-            if stage.op == "typed_bottleneck":
-                own = {"type": stage.type}
-            elif stage.op != "conv":
-                own["expansion"] = stage.expansion
-            yield Dimension(f"stage{number}.depth", stage.depth)
-            yield Dimension(f"stage{number}.channels", stage.channels)
-            if stage.op == "inverted_bottleneck":
-                yield Dimension(f"stage{number}.squeeze_excite", stage.squeeze_excite)
-            yield Dimension(f"stage{number}.activation", stage.activation)
-            if stage.share == "stage":
-                yield from (Dimension(f"stage{number}.{word}", choices) for word, choices in own.items())
-                continue
-            for block in range(1, max(stage.depth) + 1):
-                condition = (f"stage{number}.depth", block) if block > min(stage.depth) else None
-                for word, choices in own.items():
-                    yield Dimension(f"stage{number}.block{block}.{word}", choices, condition)
+            name = f"stage{number}"
+            yield Dimension(f"{name}.op", stage.op)
+            yield Dimension(f"{name}.depth", stage.depth)
+            yield Dimension(f"{name}.channels", stage.channels)
+            own = []
+            for word in _ORDER:
+                readers = tuple(op for op in stage.op if word in get_block(op).reads)
+                needs = ((f"{name}.op", readers),) if readers != stage.op else ()
+                dimension = Dimension(f"{name}.{word}", getattr(stage, word), needs)
+                if readers and stage.share == "block" and word in _OF_A_BLOCK:
+                    own.append(dimension)
+                elif readers:
+                    yield dimension
+            for block in range(1, max(stage.depth) + 1) if own else ():
+                deep = tuple(depth for depth in stage.depth if depth >= block)
+                condition = ((f"{name}.depth", deep),) if deep != stage.depth else ()
+                for one in own:
+                    own_word = one.name.rpartition(".")[2]
+                    yield Dimension(f"{name}.block{block}.{own_word}", one.choices, (*one.needs, *condition))
 
     def architecture(self, values: Mapping[str, Choice]) -> Architecture:
         """Returns the canonical architecture of chosen values.
@@ -122,7 +132,7 @@ class SearchSpace:
                 raise InputError(f"space {self.name!r} has no dimension {name!r}{hint}")
         chosen: dict[str, Choice] = {}
         for dimension in self.dimensions:
-            if dimension.depth and int(chosen[dimension.depth[0]]) < dimension.depth[1]:
+            if not dimension.exists(chosen):
                 continue
             if dimension.name not in values:
                 raise InputError(
@@ -183,21 +193,19 @@ class SearchSpace:
     @cached_property
     def size(self) -> int:
         """The exact number of distinct architectures."""
+        groups: dict[str, list[Dimension]] = {}  # a dimension's needs are of its own stage
+        for dimension in self.dimensions:
+            groups.setdefault(dimension.name.partition(".")[0], []).append(dimension)
         total = 1
-        own: dict[str, dict[int, int]] = {}  # depth dimension -> block -> combinations of that block's own choices
-        for dimension in self.dimensions:
-            if dimension.depth:
-                blocks = own.setdefault(dimension.depth[0], {})
-                blocks[dimension.depth[1]] = blocks.get(dimension.depth[1], 1) * len(dimension.choices)
-            elif not dimension.name.endswith(".depth"):
-                total *= len(dimension.choices)
-        for dimension in self.dimensions:
-            if dimension.name.endswith(".depth"):
-                blocks = own.get(dimension.name, {})
-                total *= sum(
-                    math.prod(count for block, count in blocks.items() if block <= int(depth))
-                    for depth in dimension.choices
-                )
+        for group in groups.values():
+            asked = {name for dimension in group for name, _ in dimension.needs}
+            deciding = [dimension for dimension in group if dimension.name in asked]
+            others = [dimension for dimension in group if dimension.name not in asked]
+            total *= sum(
+                math.prod(len(d.choices) for d in others if d.exists(chosen))
+                for values in product(*(d.choices for d in deciding))
+                for chosen in [dict(zip((d.name for d in deciding), values, strict=True))]
+            )
         return total
 
     def all(self) -> Iterator[Architecture]:
@@ -219,27 +227,7 @@ class SearchSpace:
 
         A supernet holds these weights; a subnet uses the leading channels and the central part of the kernel.
         """
-        # A dimension changed alone shows each layer at its largest; only the convolution in the place of a skipped
-        # block needs two: the skip, and channels that then differ.
-        changes = [{dimension.name: choice} for dimension in self.dimensions for choice in dimension.choices]
-        resized = [change for change in changes for name in change if name == "width" or name.endswith(".channels")]
-        skipped = [change for change in changes if "skip" in change.values()]
-        largest = {d.name: _extreme(d, smallest=False) for d in self.dimensions}
-        variants = [{}, *changes, *(one | other for one, other in product(skipped, resized))]
-        shared: dict[str, LayerSpec] = {}
-        for variant in variants:
-            for layer in self.layers(self.architecture(largest | variant)):
-                if layer.op in {"conv", "squeeze_excite", "linear"}:
-                    shared[layer.name] = _union(shared[layer.name], layer) if layer.name in shared else layer
-        return shared
-
-
-def _union(one: LayerSpec, other: LayerSpec) -> LayerSpec:
-    bigger = {
-        field: max(getattr(one, field), getattr(other, field))
-        for field in ("in_channels", "out_channels", "kernel", "groups", "squeeze_channels")
-    }
-    return dataclasses.replace(one, **bigger)
+        return shared_layers(self.table, self.layers(self.largest()))
 
 
 def _same(value: Choice, choice: Choice) -> bool:

@@ -3,12 +3,12 @@
 Every field that reads ``Choices`` takes one value or a list: a list of more than one makes a dimension of the search.
 """
 
-import re
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_serializer, field_validator
 
 from search_spaces.layer import Activation
+from search_spaces.stage_blocks import Word, get_block, make_divisible
 from search_spaces.typed_yaml import FileModel
 
 Value = TypeVar("Value")
@@ -37,41 +37,8 @@ def _odd(kernel: int) -> int:
     return kernel
 
 
-class BlockType(NamedTuple):
-    """A named inverted bottleneck.
-
-    Attributes:
-        kernel: window side of the depthwise convolution.
-        expansion: hidden over input channels.
-        groups: of both 1x1 convolutions.
-    """
-
-    kernel: int
-    expansion: int
-    groups: int
-
-
-_BLOCK_TYPE = re.compile(r"k(?P<kernel>[1-9]\d?)_e(?P<expansion>[1-9]\d?)(_g(?P<groups>[1-9]\d?))?")
-
-
-def block_type(name: str) -> BlockType | None:
-    """Returns the block that a name such as ``k5_e6`` or ``k3_e1_g2`` stands for; None for ``skip``, no block at all.
-
-    Raises:
-        ValueError: the name is neither.
-    """
-    if name == "skip":
-        return None
-    match = _BLOCK_TYPE.fullmatch(name)
-    if not match:
-        raise ValueError(
-            f"a block type must be 'skip' or kernel, expansion and groups as in 'k5_e6', 'k3_e1_g2'; {name=}"
-        )
-    return BlockType(_odd(int(match["kernel"])), int(match["expansion"]), int(match["groups"] or 1))
-
-
-def _known_type(name: str) -> str:
-    block_type(name)
+def _known_op(name: str) -> str:
+    get_block(name)
     return name
 
 
@@ -83,20 +50,11 @@ Depth = Annotated[int, Field(ge=1, le=16, strict=True)]
 Resolution = Annotated[int, Field(ge=4, le=1024, strict=True)]
 Width = Annotated[float, Field(gt=0, le=8)]
 Flag = Annotated[bool, Field(strict=True)]
-TypeName = Annotated[str, AfterValidator(_known_type)]
+Op = Annotated[str, AfterValidator(_known_op)]
 
 Choices = Annotated[
     tuple[Value, ...], BeforeValidator(_as_choices), AfterValidator(_not_empty), AfterValidator(_distinct)
 ]  # fmt: skip
-
-
-def make_divisible(value: float, divisor: int) -> int:
-    """Returns value rounded to a multiple of divisor, at least divisor and at least 90 % of value.
-
-    The channel rounding of MobileNetV2 (Sandler et al., arXiv:1801.04381, reference implementation).
-    """
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
 
 
 class Stem(FileModel):
@@ -115,44 +73,35 @@ class Stem(FileModel):
     activation: Activation = "relu"
 
 
-_SQUEEZE = ("squeeze_excite", "squeeze_ratio", "squeeze_of", "squeeze_divisor", "gate")
-_UNUSED: dict[object, tuple[str, ...]] = {
-    "inverted_bottleneck": ("type",),
-    "fused_bottleneck": ("type", *_SQUEEZE),
-    "conv": ("type", "expansion", *_SQUEEZE),
-    "typed_bottleneck": ("kernel", "expansion", *_SQUEEZE),
-}
-"""Keys of a stage that an op does not read: set, they would promise what does not happen."""
+_WORDS: tuple[str, ...] = get_args(Word)
+_SQUEEZE = ("squeeze_ratio", "squeeze_of", "squeeze_divisor", "gate")
 
 
 class Stage(FileModel):
     """A row of the table: blocks that share their output channels; the first block carries the stride.
 
     Attributes:
-        op: ``inverted_bottleneck`` (1x1 expand, depthwise, 1x1 project; MobileNetV2, arXiv:1801.04381),
-            ``fused_bottleneck`` (full convolution, 1x1 project; EfficientNetV2, arXiv:2104.00298), ``conv``
-            (one full convolution) or ``typed_bottleneck`` (what ``type`` says, chosen for each block; FBNet,
-            arXiv:1812.03443).
-        type: for ``typed_bottleneck`` only, in the place of kernel and expansion: names such as ``k3_e6``,
-            ``k5_e1_g2`` (kernel, expansion, groups of the 1x1 convolutions; the expanding one is there even at
-            expansion 1) or ``skip`` (nothing; where the shape changes, one 1x1 convolution). Smallest first.
+        op: the kind of its blocks (`search_spaces.stage_blocks`), chosen once a stage; smallest first.
+            ``inverted_bottleneck`` (MBConv), ``fused_bottleneck`` (Fused-MBConv), ``universal_bottleneck``
+            (MobileNetV4), ``typed_bottleneck`` (FBNet), ``conv``, or one of your own.
+        type: variant of the block by a name that the op understands, chosen like ``kernel``; smallest first.
         depth: number of blocks.
         channels: output channels of every block.
         stride: step of the first block.
         kernel: window side, chosen for each block (``share: block``) or once (``share: stage``).
-        expansion: hidden over input channels, chosen like ``kernel``; unused by ``conv``.
-        squeeze_excite: chosen once a stage; ``inverted_bottleneck`` only.
+        expansion: hidden over input channels, chosen like ``kernel``.
+        squeeze_excite: chosen once a stage.
         squeeze_ratio: squeezed channels over those that ``squeeze_of`` names.
         squeeze_of: ``hidden`` channels (MobileNetV3) or the block's ``input`` channels (EfficientNet, MnasNet).
         squeeze_divisor: squeezed channels are rounded to a multiple of this; by default the table's divisor.
         gate: the squeeze-excite gate.
         activation: chosen once a stage.
-        share: whether kernel and expansion are chosen for each block or once for the stage.
+        share: whether kernel, expansion and type are chosen for each block or once for the stage.
         residual: whether blocks of equal input and output shape add their input.
     """
 
-    op: Literal["inverted_bottleneck", "fused_bottleneck", "conv", "typed_bottleneck"] = "inverted_bottleneck"
-    type: Choices[TypeName] = ("k3_e6",)
+    op: Choices[Op] = ("inverted_bottleneck",)
+    type: Choices[str] = ("k3_e6",)
     depth: Choices[Depth] = (1,)
     channels: Choices[Channels]
     stride: Positive = 1
@@ -167,14 +116,24 @@ class Stage(FileModel):
     share: Literal["block", "stage"] = "block"
     residual: bool = True
 
-    @field_validator(*{name for names in _UNUSED.values() for name in names})
+    @field_validator(*_WORDS, *_SQUEEZE)
     @classmethod
     def _used_by_op(cls, value: Value, info: ValidationInfo) -> Value:
-        op = info.data.get("op")  # absent where it is itself wrong
+        ops: tuple[str, ...] = info.data.get("op", ())  # absent where it is itself wrong
         name = str(info.field_name)
-        if name in _UNUSED.get(op, ()) and value != cls.model_fields[name].default:
-            raise ValueError(f"a stage of op {op!r} does not use this key; remove it")
+        word = "squeeze_excite" if name in _SQUEEZE else name
+        readers = [get_block(op) for op in ops if word in get_block(op).reads]
+        if ops and not readers and value != cls.model_fields[name].default:
+            raise ValueError(f"a stage of op {' or '.join(map(repr, ops))} does not use this key; remove it")
+        if word == "type" and isinstance(value, tuple):
+            for block in readers:
+                for type_name in value:
+                    block.check_type(type_name)
         return value
+
+    @field_serializer("op")
+    def _one_op_is_a_word(self, op: tuple[str, ...]) -> str | tuple[str, ...]:
+        return op[0] if len(op) == 1 else op  # as it was when a stage had only one
 
 
 class Head(FileModel):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace, list_spaces, load_space
+from search_spaces.stage_blocks import get_block
 from search_spaces.stage_table import StageTable
 
 SHIPPED = [load_space(name) for name in list_spaces()]
@@ -18,22 +19,27 @@ def some(values: list[Any], most: int = 2) -> st.SearchStrategy[list[Any]]:
 
 @st.composite
 def stages(draw: st.DrawFn) -> dict[str, object]:
-    op = draw(st.sampled_from(["inverted_bottleneck", "fused_bottleneck", "conv", "typed_bottleneck"]))
+    kinds = ["inverted_bottleneck", "fused_bottleneck", "conv", "typed_bottleneck", "universal_bottleneck"]
+    ops = draw(some(kinds).filter(lambda ops: not {"typed_bottleneck", "universal_bottleneck"} <= {*ops}))
     stage: dict[str, object] = {
-        "op": op,
+        "op": ops,
         "depth": draw(some([1, 2, 3])),
         "channels": draw(some([4, 6, 8])),
         "stride": draw(st.sampled_from([1, 2])),
-        "activation": draw(some(["relu", "hard_swish"])),
+        "activation": draw(some(["relu", "hard_swish", "silu", "relu6"])),
         "share": draw(st.sampled_from(["block", "stage"])),
         "residual": draw(st.booleans()),
     }
-    if op == "typed_bottleneck":
-        return stage | {"type": draw(some(["skip", "k3_e1", "k3_e1_g2", "k5_e3"], most=3))}
-    stage["kernel"] = draw(some([1, 3, 5]))
-    if op != "conv":
+    read = {word for op in ops for word in get_block(op).reads}
+    if "typed_bottleneck" in ops:
+        stage["type"] = draw(some(["skip", "k3_e1", "k3_e1_g2", "k5_e3"], most=3))
+    elif "type" in read:
+        stage["type"] = draw(some(["s0_m0", "s3_m0", "s0_m5", "s3_m3"], most=3))
+    if "kernel" in read:
+        stage["kernel"] = draw(some([1, 3, 5]))
+    if "expansion" in read:
         stage["expansion"] = draw(some([1, 1.5, 2]))
-    if op == "inverted_bottleneck":
+    if "squeeze_excite" in read:
         stage["squeeze_excite"] = draw(some([False, True]))
         stage["squeeze_of"] = draw(st.sampled_from(["hidden", "input"]))
     return stage

@@ -1,7 +1,9 @@
+import hashlib
 import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -25,6 +27,26 @@ def test_keys_and_short_forms_never_change() -> None:
     smallest = load_space("tiny").smallest()
     assert smallest.text == ("tiny:r8,0c8,1c12,1.1e1,1.1k3,2c16,2d1,2.1e2,2.1k3,3c24,3d1,3.1e2,3.1k3")
     assert smallest.key == "tiny-5a838f22e04c"
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "shared"),
+    [
+        ("tiny", "c70944ae41c84625", "abc51130e8b59a65"),
+        ("mobilenet_v3", "aea5d713a339c131", "bafda9429260a843"),
+        ("efficientnet", "15ab37b4b4994fea", "f855d8263e396ab7"),
+        ("fbnet", "b8d257591bc1d540", "e8b879f85a20ba5b"),
+    ],
+)
+def test_keys_and_shared_weights_of_shipped_spaces_are_those_of_version_0_1(name: str, keys: str, shared: str) -> None:
+    def digest(value: object) -> str:
+        return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+    space, rng = load_space(name), np.random.default_rng(5)
+    architectures = [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(30))]
+    assert digest([architecture.key for architecture in architectures]) == keys
+    fields = ("name", "in_channels", "out_channels", "kernel", "groups", "squeeze_channels")
+    assert digest([[getattr(layer, field) for field in fields] for layer in space.shared_layers.values()]) == shared
 
 
 def test_the_key_is_the_same_in_another_process() -> None:

@@ -34,6 +34,15 @@ def test_the_mobilenet_v3_space_has_the_published_size() -> None:
     assert load_space("mobilenet_v3").size == (9**2 + 9**3 + 9**4) ** 5 * 25
 
 
+def test_the_wide_mobilenet_v3_space_has_the_channels_of_once_for_all_at_width_1_2() -> None:
+    # Each of 16, 16, 24, 40, 80, 112, 160, 960, 1280 times 1.2, to a multiple of 8 and not below 90 % of it.
+    space = load_space("mobilenet_v3_w1_2")
+    assert space.size == load_space("mobilenet_v3").size
+    layers = {layer.name: layer.out_channels for layer in space.layers(space.smallest())}
+    wide = ["stem", *(f"stage{stage}_block1_project" for stage in range(1, 7)), "head_conv", "head_hidden"]
+    assert [layers[name] for name in wide] == [24, 24, 32, 48, 96, 136, 192, 1152, 1536]
+
+
 @given(spaces_and_architectures(), st.integers(0, 2**32), st.floats(0, 1))
 def test_samples_mutants_and_neighbours_stay_in_the_space(
     pair: tuple[SearchSpace, Architecture], seed: int, rate: float
@@ -103,7 +112,7 @@ def test_mutation_of_rate_0_changes_nothing_and_of_rate_1_reaches_every_choice()
     assert TINY.mutate(start, rng, 0) == start
     mutants = [TINY.mutate(start, rng, 1) for _ in range(200)]
     for dimension in TINY.dimensions:
-        if dimension.depth is None:
+        if not dimension.needs:
             assert {mutant[dimension.name] for mutant in mutants} == set(dimension.choices)
 
 
@@ -172,7 +181,7 @@ stages:
   - {channels: 8, kernel: [3, 4], expansion: 0.5, depths: 2}
   - {depth: [1, 0], channels: 8.5, activation: tanh, squeeze_excite: 1}
   - {op: conv, channels: 8, expansion: 4}
-  - {op: fused_bottleneck, channels: [], squeeze_excite: true}
+  - {op: conv, channels: [], squeeze_excite: true}
 head: {conv: -1}
 """)
     with pytest.raises(InputError) as caught:

@@ -7,7 +7,8 @@ from search_spaces.cost import layer_parameters
 from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
 from search_spaces.space import SearchSpace, load_space
-from search_spaces.stage_table import StageTable, block_type
+from search_spaces.stage_blocks import TypedBottleneck
+from search_spaces.stage_table import StageTable
 
 
 def layers_of(kind: str, *, stride: int = 1, channels: int = 16) -> dict[str, LayerSpec]:
@@ -64,9 +65,9 @@ def test_the_shared_layers_of_fbnet_hold_every_layer_of_random_networks() -> Non
 
 
 def test_a_block_type_says_kernel_expansion_and_groups() -> None:
-    assert block_type("k5_e6") == (5, 6, 1)
-    assert block_type("k3_e1_g2") == (3, 1, 2)
-    assert block_type("skip") is None
+    assert TypedBottleneck.parse("k5_e6") == (5, 6, 1)
+    assert TypedBottleneck.parse("k3_e1_g2") == (3, 1, 2)
+    assert TypedBottleneck.parse("skip") is None
 
 
 @pytest.mark.parametrize("kind", ["k3", "k4_e1", "K3_e1", "k3_e1_g0", "nothing"])

@@ -20,7 +20,10 @@ MIXED = {
     "stem": {"channels": 8, "kernel": 3, "stride": 2, "activation": "silu"},
     "stages": [
         {"op": "conv", "channels": 8, "kernel": 3, "depth": 2, "activation": "relu6"},
-        {"op": "fused_bottleneck", "channels": 8, "kernel": 5, "expansion": 2, "activation": "hard_sigmoid"},
+        {"op": "fused_bottleneck", "channels": 8, "kernel": 5, "expansion": 2, "activation": "hard_sigmoid",
+         "squeeze_excite": True},
+        {"op": "universal_bottleneck", "type": "s5_m3", "channels": 8, "expansion": 2, "activation": "relu6"},
+        {"op": "universal_bottleneck", "type": "s0_m0", "channels": 8, "expansion": 2, "activation": "silu"},
         {"channels": 16, "kernel": 7, "expansion": 3, "stride": 2, "depth": 2, "activation": "hard_swish",
          "squeeze_excite": True, "gate": "sigmoid"},
         {"channels": 16, "kernel": 5, "expansion": 2, "depth": 2, "activation": "sigmoid", "squeeze_excite": True},

@@ -35,7 +35,10 @@ def test_every_latency_command_shows_an_example(command, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["run", DIGITS, "space=nonsense"], "space must be one of efficientnet, fbnet, mobilenet_v3, tiny"),
+        (
+            ["run", DIGITS, "space=nonsense"],
+            "space must be one of efficientnet, efficientnet_mixed, fbnet",
+        ),
         (["run", DIGITS, "space=tinny"], "did you mean 'tiny'?"),
         (["run", "none.yaml"], "No such file"),
         (["front", "nowhere"], "nowhere is no run directory"),

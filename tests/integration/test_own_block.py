@@ -1,0 +1,58 @@
+"""The worked example of docs/spaces.md: a space and a block of one's own, found by a fresh process and exported."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from search_spaces.errors import InputError
+from search_spaces.space import load_space
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "experiments" / "spaces"
+SMALL = (
+    "accuracy.epochs=1", "data.max_images=200", "objectives=[accuracy,macs]", "search.budget=4",
+    "ray.executor=serial", "finish.models=1", "finish.epochs=1", "finish.max_int8_accuracy_drop=0.9",
+)  # fmt: skip
+
+
+def test_the_document_shows_the_code_of_the_example() -> None:
+    text = (ROOT / "docs" / "spaces.md").read_text()
+    code = (EXAMPLE / "reduced_bottleneck.py").read_text()
+    shown = text.split("```python\n")[1].split("```")[0]
+    body = [line for line in shown.splitlines() if line.startswith("        ")]
+    assert len(body) >= 4
+    assert "\n".join(body) in code
+    for name in ("reduced_bottleneck.py", "resnet_small.yaml", "pyproject.toml"):
+        assert f"experiments/spaces/{name}" in text
+
+
+def test_without_its_package_the_block_is_not_known() -> None:
+    with pytest.raises(InputError, match=r"stages.0.op.0: op must be one of conv, .*got 'reduced_bottleneck'"):
+        load_space(str(EXAMPLE / "resnet_small.yaml"))
+
+
+@pytest.mark.slow
+def test_a_space_with_a_block_of_ones_own_is_trained_searched_and_exported(tmp_path: Path) -> None:
+    # What `pip install experiments/spaces` writes beside the module.
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    installed = tmp_path / "site" / "hwnas_example_blocks-1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1\n")
+    ((group, entries),) = project["entry-points"].items()
+    lines = [f"[{group}]", *(f"{name} = {place}" for name, place in entries.items())]
+    (installed / "entry_points.txt").write_text("\n".join(lines))
+    path = os.pathsep.join([str(installed.parent), str(EXAMPLE), str(ROOT)])
+    command = [sys.executable, "-c", "from nas.cli import main; main()", "run", "experiments/configs/own_block.yaml"]
+    ended = subprocess.run(
+        [*command, f"runs_dir={tmp_path}", *SMALL, "--format", "json"],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["evaluated"] == 4
+    names = {"model.onnx", "model_int8.onnx", "model.tflite", "model_int8.tflite"}
+    assert names <= {file.name for file in tmp_path.glob("own_block/finish/resnet_small-*/*")}
