@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Self, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import pyarrow as pa
 
@@ -24,6 +24,8 @@ from search_spaces.errors import InputError
 
 FORMAT_VERSION = "1"
 """Of the Parquet columns; stored in the files' metadata."""
+Metric = Literal["latency_ms", "energy_mj", "peak_memory_mb"]
+"""The columns that a predictor can be fitted to, each for itself."""
 KIND = "measured"
 """As opposed to estimated, simulated or summed latencies, which other tables hold."""
 
@@ -105,6 +107,9 @@ class Measurement:
         load_ms: median over blocks of reading the file and preparing to run it.
         peak_memory_mb: median over blocks of the resident memory (10^6 bytes) that the network added at its peak; None
             where the device does not tell.
+        energy_mj: median over blocks of the millijoules of one inference beyond the machine at rest; None where they
+            were not asked for or cannot be told.
+        energy_source: the counter that told them.
         quiet_share: share of the time, over all blocks, in which the core ran undisturbed.
         reference_ms: median latency of the frozen reference network in the same blocks.
     """
@@ -131,6 +136,8 @@ class Measurement:
     first_inference_ms: float | None = None
     load_ms: float | None = None
     peak_memory_mb: float | None = None
+    energy_mj: float | None = None
+    energy_source: str | None = None
     quiet_share: float | None = None
     reference_ms: float | None = None
 
@@ -147,6 +154,8 @@ class Measurement:
             value = getattr(self, field.name)
             if field.name.endswith("_ms") and isinstance(value, float) and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{self.key}: {field.name} must be above zero, got {value}")
+        if self.energy_mj is not None and not (math.isfinite(self.energy_mj) and self.energy_mj > 0):
+            raise ValueError(f"{self.key}: energy_mj must be above zero, got {self.energy_mj}")
         if not all(math.isfinite(value) and value > 0 for value in self.block_medians_ms):
             raise ValueError(f"{self.key}: block medians must be above zero, got {self.block_medians_ms}")
         if self.latency_ms is None or self.lower_ms is None or self.upper_ms is None:
@@ -232,6 +241,8 @@ SCHEMA = pa.schema(
         pa.field("first_inference_ms", pa.float64()),
         pa.field("load_ms", pa.float64()),
         pa.field("peak_memory_mb", pa.float64()),
+        pa.field("energy_mj", pa.float64()),
+        pa.field("energy_source", pa.string()),
         pa.field("quiet_share", pa.float64()),
         pa.field("reference_ms", pa.float64()),
         pa.field("model_bytes", pa.int64(), nullable=False),

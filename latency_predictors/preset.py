@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from latency_predictors.devices.base import BlockPlan
+from latency_predictors.devices.energy import LEAST_SECONDS
 from search_spaces.errors import InputError
 
 MIN_BLOCKS = 3
@@ -25,6 +26,7 @@ class Preset:
         patience: a block gives a model up after this many times its quiet window.
         warmup_ms: at most, in a block, per model.
         timeout_seconds: for one model in a block; then its process is killed.
+        energy_seconds: length of a block's window of energy, per model; 0 for no energy.
     """
 
     name: str
@@ -37,16 +39,25 @@ class Preset:
     patience: float
     warmup_ms: float
     timeout_seconds: float
+    energy_seconds: float = 0
 
     def __post_init__(self) -> None:
         if not MIN_BLOCKS <= self.min_blocks <= self.max_blocks <= self.max_launches:
             raise ValueError(f"blocks must be {MIN_BLOCKS} <= min <= max <= launches, got {self}")
+        if 0 < self.energy_seconds < LEAST_SECONDS or self.energy_seconds < 0:
+            raise ValueError(f"windows of energy must be at least {LEAST_SECONDS:g} s, or 0 for none, got {self}")
         self.plan(None)  # checks itself
 
     def plan(self, probe_floor_ns: int | None) -> BlockPlan:
         """Returns the plan of a block."""
         return BlockPlan(
-            self.window_ms, self.min_inferences, self.patience, self.warmup_ms, self.timeout_seconds, probe_floor_ns
+            self.window_ms,
+            self.min_inferences,
+            self.patience,
+            self.warmup_ms,
+            self.timeout_seconds,
+            probe_floor_ns,
+            self.energy_seconds,
         )
 
 
@@ -61,9 +72,14 @@ PRESETS = {
             "standard", min_blocks=5, max_blocks=15, max_launches=20, budget_seconds=1200,
             window_ms=100, min_inferences=40, patience=12, warmup_ms=500, timeout_seconds=180,
         ),
+        Preset(
+            "energy", min_blocks=5, max_blocks=8, max_launches=10, budget_seconds=10_000,
+            window_ms=8, min_inferences=15, patience=25, warmup_ms=50, timeout_seconds=60, energy_seconds=10,
+        ),
     )
 }  # fmt: skip
-"""``quick`` for learning a predictor from many networks, ``standard`` for figures that are published."""
+"""``quick`` for learning a predictor from many networks, ``standard`` for figures that are published, ``energy`` for
+the latency of ``quick`` and energy, which needs 10 seconds a network in every block."""
 
 
 def get_preset(name: str) -> Preset:

@@ -230,6 +230,8 @@ class _Session:
             first_inference_ms=_median([timing.first_inference_ms for timing in timings]),
             load_ms=_median([timing.load_ms for timing in timings]),
             peak_memory_mb=_median([timing.peak_memory_mb for timing in timings]),
+            energy_mj=_median([timing.energy_mj for timing in timings]),
+            energy_source=next((timing.energy_source for timing in timings if timing.energy_mj), None),
             quiet_share=outcome.quiet_share,
             reference_ms=outcome.reference_ms,
         )

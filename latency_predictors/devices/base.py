@@ -26,6 +26,8 @@ class BlockPlan:
         warmup_ms: at most, before timing.
         timeout_seconds: for one model, loading included; after it the process is killed.
         probe_floor_ns: the fastest speed probe known from earlier blocks, None for none.
+        energy_seconds: length of the window in which energy is counted, once for each model and once at rest; 0 for no
+            energy.
     """
 
     window_ms: float
@@ -34,6 +36,7 @@ class BlockPlan:
     warmup_ms: float
     timeout_seconds: float
     probe_floor_ns: int | None = None
+    energy_seconds: float = 0
 
     def __post_init__(self) -> None:
         if min(self.window_ms, self.min_inferences, self.warmup_ms, self.timeout_seconds) <= 0 or self.patience < 1:
@@ -55,6 +58,9 @@ class Timing:
             core; None as `p90_ms`.
         peak_memory_mb: the most that the process had resident (10^6 bytes) beyond what it had before the model was
             loaded; None where the system does not tell.
+        energy_mj: of one inference, beyond what the machine draws at rest, in millijoules; None where it was not asked
+            for, cannot be told, or does not stand out from rest.
+        energy_source: the counter that told it.
     """
 
     load_ms: float
@@ -65,12 +71,16 @@ class Timing:
     p90_ms: float | None
     probe_ns: int | None
     peak_memory_mb: float | None = None
+    energy_mj: float | None = None
+    energy_source: str | None = None
 
     def __post_init__(self) -> None:
         if min(self.load_ms, self.first_inference_ms) <= 0 or not 0 <= self.quiet_share <= 1:
             raise ValueError(f"times must be above zero and shares within 0 to 1, got {self}")
         if self.peak_memory_mb is not None and self.peak_memory_mb < 0:
             raise ValueError(f"peak memory must not be below zero, got {self}")
+        if self.energy_mj is not None and not self.energy_mj > 0:
+            raise ValueError(f"energy must be above zero or None, got {self}")
         if self.median_ms is None and (self.p90_ms is not None or self.probe_ns is not None):
             raise ValueError(f"without a median there is no 90th percentile and no probe, got {self}")
         if self.median_ms is not None and not 0 < self.median_ms <= (self.p90_ms or self.median_ms):

@@ -12,7 +12,8 @@ How a model is timed:
 3. single inferences with a nanosecond clock, in *bursts* of one inference or about 0.1 ms, with a *speed probe*
    before and after each: a fixed multiplication of two large integers, a few microseconds of pure arithmetic. A burst
    is **quiet** when both probes took at most 1.1 times the fastest known probe, that is, when the core ran at its full
-   speed. Only quiet bursts count; the share of them is reported.
+   speed. Only quiet bursts count; the share of them is reported;
+4. where energy is asked for, inferences for the length of its window, between two looks at the counter (`energy.py`).
 
 Why probes: a core is often not one's own even where no other process runs on it. On a virtual machine whose two cores
 are the two threads of one physical core, work on the other core doubles every latency, in slices of milliseconds; the
@@ -27,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib.util
 import json
 import os
 import platform
@@ -250,7 +252,21 @@ class MemoryPeak:
             return next((int(line.split()[1]) for line in file if line.startswith(field)), None)
 
 
-def measure(path: str, plan: dict[str, Any], probe: SpeedProbe) -> dict[str, Any]:
+def energy_meter(plan: dict[str, Any]) -> Any:
+    """Returns what measures energy, made while this machine is at rest; a text says why there is none."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "energy.py")
+    spec = importlib.util.spec_from_file_location("hwnas_energy", path)
+    assert spec
+    assert spec.loader
+    energy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(energy)
+    try:
+        return energy.EnergyPerInference(energy.find_meter(), plan["energy_seconds"])
+    except energy.NoEnergyError as error:
+        return str(error)
+
+
+def measure(path: str, plan: dict[str, Any], probe: SpeedProbe, energy: Any) -> dict[str, Any]:
     """Returns the timing of one model, as the host's `Timing`."""
     memory = MemoryPeak()
     start = clock()
@@ -270,6 +286,8 @@ def measure(path: str, plan: dict[str, Any], probe: SpeedProbe) -> dict[str, Any
         "load_ms": (loaded - start) / 1e6,
         "first_inference_ms": (first - loaded) / 1e6,
         "peak_memory_mb": memory.growth_mb(),
+        "energy_mj": energy.measure_mj(invoke) if energy else None,
+        "energy_source": energy.meter.source if energy else None,
         **timing,
     }
 
@@ -350,12 +368,14 @@ def main() -> None:
         return
     gc.disable()
     probe = SpeedProbe(plan["probe_floor_ns"])
-    answer({"environment": facts, "probe_floor_ns": probe.own_floor})
+    energy = energy_meter(plan) if plan["energy_seconds"] else None
+    no_energy, energy = (energy, None) if isinstance(energy, str) else ("", energy)
+    answer({"environment": facts, "probe_floor_ns": probe.own_floor, "no_energy": no_energy})
     for line in sys.stdin:
         # The host kills a late process; this is for when the host is dead itself.
-        signal.alarm(int(plan["timeout_seconds"]) + 5)
+        signal.alarm(int(plan["timeout_seconds"] + plan["energy_seconds"]) + 5)
         try:
-            result = measure(json.loads(line)["model"], plan, probe)
+            result = measure(json.loads(line)["model"], plan, probe, energy)
         except Exception as error:  # whatever a runtime raises is the model's result
             result = {"error": (type(error).__name__ + ": " + str(error).strip()).splitlines()[0]}
         signal.alarm(0)

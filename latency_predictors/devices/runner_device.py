@@ -1,9 +1,11 @@
 """Devices that `runner.py` measures, as a child process here or at the far end of a connection."""
 
+import logging
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 
 from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, Timing
@@ -11,7 +13,10 @@ from latency_predictors.devices.runner_process import RunnerEndedError, RunnerPr
 from latency_predictors.environment import Environment
 from search_spaces.cost import Precision
 
+logger = logging.getLogger(__name__)
+
 RUNNER = Path(__file__).with_name("runner.py")
+ENERGY = Path(__file__).with_name("energy.py")
 REFERENCES = Path(__file__).with_name("reference")
 START_SECONDS = 120.0
 """For the interpreter and the runtime to start, on a busy machine."""
@@ -35,19 +40,24 @@ class RunnerDevice(Device):
                         "warmup_ms": plan.warmup_ms,
                         "timeout_seconds": plan.timeout_seconds,
                         "probe_floor_ns": plan.probe_floor_ns,
+                        "energy_seconds": plan.energy_seconds,
                     },
-                    START_SECONDS,
+                    START_SECONDS + plan.energy_seconds,
                 )
             except RunnerEndedError as ended:
                 self._check_connection(ended)
                 raise DeviceError(f"device {self.name} did not start: {ended}{self._mend_of(str(ended))}") from None
             if start.get("error"):
                 raise DeviceError(f"device {self.name} cannot measure: {start['error']}{self._mend_of(start['error'])}")
+            if start["no_energy"]:
+                _warn_once(f"{self.name}: energy cannot be told: {start['no_energy']}")
             results: list[BlockResult] = []
             floor = int(start["probe_floor_ns"])
             for model in models:
                 try:
-                    answer = runner.ask({"model": self._place(runner, model)}, plan.timeout_seconds)
+                    answer = runner.ask(
+                        {"model": self._place(runner, model)}, plan.timeout_seconds + plan.energy_seconds
+                    )
                 except OSError as error:  # the file cannot be read here
                     results.append(BlockResult(model, None, f"{type(error).__name__}: {error}"))
                     continue
@@ -91,3 +101,8 @@ class RunnerDevice(Device):
     def _mend(self) -> str:
         """Returns what to add to the error that the runtime, or numpy, is not installed."""
         return ""
+
+
+@cache
+def _warn_once(text: str) -> None:
+    logger.warning(text)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from latency_predictors.devices.base import DeviceError
-from latency_predictors.devices.runner_device import RUNNER, START_SECONDS, RunnerDevice
+from latency_predictors.devices.runner_device import ENERGY, RUNNER, START_SECONDS, RunnerDevice
 from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
 from latency_predictors.devices.turns import PATIENCE_SECONDS
 from search_spaces.errors import InputError
@@ -60,8 +60,8 @@ class SshDevice(RunnerDevice):
 
     @contextmanager
     def _runner(self, threads: int) -> Iterator[RunnerProcess]:
-        source = FAR_END.read_bytes()
-        code = f"import sys; exec(sys.stdin.buffer.read({len(source)}))"
+        far_end = FAR_END.read_bytes()
+        code = f"import sys; exec(sys.stdin.buffer.read({len(far_end)}))"
         settings = OPTIONS | {"ConnectTimeout": str(CONNECT_SECONDS)}
         options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
         command = ["ssh", "-T", "-a", "-x", *options, "--", self.host, "sh -c '" + PYTHON.format(code=code) + "'"]
@@ -73,8 +73,9 @@ class SshDevice(RunnerDevice):
             ) from None
         with runner:
             try:
-                runner.send(source, START_SECONDS)
-                _store(runner, "runner.py", RUNNER.read_bytes())
+                runner.send(far_end, START_SECONDS)
+                for source in (RUNNER, ENERGY):
+                    _store(runner, source.name, source.read_bytes())
                 runner.ask({"turn": PATIENCE_SECONDS}, PATIENCE_SECONDS + START_SECONDS)
             except RunnerEndedError as ended:
                 self._check_connection(ended)

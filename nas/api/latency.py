@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from latency_predictors.evaluation import FittedPredictor
     from latency_predictors.imported import ImportedTable
     from latency_predictors.lint import Finding
-    from latency_predictors.measurement import DeviceProfile, Measurement
+    from latency_predictors.measurement import DeviceProfile, Measurement, Metric
     from latency_predictors.table_file import LatencyUnit
 
 Network = tuple[Architecture, tuple[LayerSpec, ...]]
@@ -48,7 +48,7 @@ def measure_latency(
         device: name of a device.
         precision: of the measured files.
         threads: of the runtime.
-        preset: ``quick`` or ``standard``.
+        preset: ``quick``, ``standard`` or ``energy``.
         seed: of the networks drawn, of their weights and of the order of measuring.
         progress: told where it stands.
 
@@ -160,7 +160,9 @@ def import_summary(found: "ImportedTable") -> dict[str, object]:
     return {"rows": len(verdicts), "devices": len(devices), **counts}
 
 
-def fit_latency(data: Path, name: str, store: Path, space: str | None = None) -> dict[str, object]:
+def fit_latency(
+    data: Path, name: str, store: Path, space: str | None = None, metric: "Metric" = "latency_ms"
+) -> dict[str, object]:
     """Fits a predictor to the usable rows of a measurement set and saves it as the next version of ``name``.
 
     Args:
@@ -168,6 +170,7 @@ def fit_latency(data: Path, name: str, store: Path, space: str | None = None) ->
         name: of the predictor.
         store: folder of predictors.
         space: YAML file of the networks' space where it is none that ships.
+        metric: what to predict; rows that do not have it are left out.
 
     Returns:
         A summary: version, kind, rows, and the cross-validated scores of that kind.
@@ -177,7 +180,7 @@ def fit_latency(data: Path, name: str, store: Path, space: str | None = None) ->
     """
     from latency_predictors.catalog import Catalog
 
-    entry = Catalog(store).save(name, _fit(_usable(data), _layers_by_name(space)))
+    entry = Catalog(store).save(name, _fit(_usable(data, metric), _layers_by_name(space), metric))
     return _summary(entry)
 
 
@@ -193,7 +196,8 @@ def evaluate_latency(name: str, data: Path, store: Path, space: str | None = Non
     from latency_predictors.metrics import scores
 
     catalog = Catalog(store)
-    entry, predictor, rows = catalog.entry(name), catalog.load(name, of_choices=True), _usable(data)
+    entry, predictor = catalog.entry(name), catalog.load(name, of_choices=True)
+    rows = _usable(data, cast("Metric", entry.metric))
     if rows[0].profile.id != entry.device:
         raise InputError(f"{entry.id} predicts {entry.device}, {data} holds {rows[0].profile.id}: choose rows of one")
     networks = [_architecture(row) for row in rows]
@@ -201,11 +205,12 @@ def evaluate_latency(name: str, data: Path, store: Path, space: str | None = Non
         features = choice_features(networks, entry.features)
     else:
         features = network_features(map(_layers_by_name(space), networks))
-    found = scores(predictor.predict_features(features), _latencies(rows))
+    found = scores(predictor.predict_features(features), _values(rows, entry.metric))
     verification = catalog.verify(entry, data.name, found)
     return {
         "predictor": entry.id,
         "device": entry.device,
+        "metric": entry.metric,
         **asdict(found),
         "last_verified": verification.at.isoformat(timespec="seconds"),
     }
@@ -282,24 +287,26 @@ def distinct_networks(space: SearchSpace, count: int, seed: int) -> list[Network
 
 def fit_measured(rows: "Sequence[Measurement]", space: SearchSpace) -> "FittedPredictor":
     """Returns a predictor fitted to measured networks of one space and one device profile."""
-    return _fit(rows, space.layers)
+    return _fit(rows, space.layers, "latency_ms")
 
 
-def _fit(rows: "Sequence[Measurement]", layers: Callable[[Architecture], tuple[LayerSpec, ...]]) -> "FittedPredictor":
+def _fit(
+    rows: "Sequence[Measurement]", layers: Callable[[Architecture], tuple[LayerSpec, ...]], metric: "Metric"
+) -> "FittedPredictor":
     from latency_predictors.evaluation import fit_predictor
 
-    # A normal distribution's 95 % interval reaches 1.96 standard errors to each side.
-    noise = np.array([(row.half_width or 0.0) / 1.96 for row in rows])
+    # A normal distribution's 95 % interval reaches 1.96 standard errors to each side; other costs have no interval.
+    noise = np.array([(row.half_width or 0.0) / 1.96 for row in rows]) if metric == "latency_ms" else None
     return fit_predictor(
         [layers(_architecture(row)) for row in rows],
-        _latencies(rows),
+        _values(rows, metric),
         noise,
-        metric="latency_ms",
+        metric=metric,
         device=rows[0].profile.id,
     )
 
 
-def _usable(data: Path) -> "list[Measurement]":
+def _usable(data: Path, metric: "Metric") -> "list[Measurement]":
     from latency_predictors.store import MeasurementSet
 
     rows = MeasurementSet(data).read_usable()
@@ -307,7 +314,11 @@ def _usable(data: Path) -> "list[Measurement]":
     if len(profiles) != 1:
         held = ", ".join(profiles) or "no usable row"
         raise InputError(f"{data} must hold rows of one device profile, it holds {held}: measure into one file each")
-    return rows
+    known = [row for row in rows if getattr(row, metric)]
+    if not known:
+        mend = "--preset energy" if metric == "energy_mj" else "a device that tells it"
+        raise InputError(f"no row of {data} has {metric}: measure again with {mend}")
+    return known
 
 
 def _architecture(row: "Measurement") -> Architecture:
@@ -316,8 +327,8 @@ def _architecture(row: "Measurement") -> Architecture:
     return row.architecture
 
 
-def _latencies(rows: "Sequence[Measurement]") -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    return np.array([row.latency_ms for row in rows], np.float64)
+def _values(rows: "Sequence[Measurement]", metric: str) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    return np.array([getattr(row, metric) for row in rows], np.float64)
 
 
 def _layers_by_name(space: str | None) -> Callable[[Architecture], tuple[LayerSpec, ...]]:
@@ -336,4 +347,4 @@ def _layers_by_name(space: str | None) -> Callable[[Architecture], tuple[LayerSp
 
 def _summary(entry: "CatalogEntry") -> dict[str, object]:
     best = entry.validations[0]
-    return {"predictor": entry.id, "device": entry.device, "rows": entry.rows, **best.to_dict()}
+    return {"predictor": entry.id, "device": entry.device, "metric": entry.metric, "rows": entry.rows, **best.to_dict()}

@@ -25,7 +25,7 @@ def measure(
     device: Annotated[str, typer.Option(help="such as local/litert, ssh/HOST/litert")] = "local/onnxruntime",
     precision: Annotated[Precision, typer.Option(help="of the measured files")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="of the runtime, pinned")] = 1,
-    preset: Annotated[str, typer.Option(help="quick or standard")] = "quick",
+    preset: Annotated[str, typer.Option(help="quick, standard, or energy: quick and energy_mj")] = "quick",
     seed: Annotated[int, typer.Option(help="of the networks drawn")] = 0,
     format: FormatOption = "table",
 ) -> None:
@@ -102,6 +102,9 @@ def import_(
 def fit(
     data: Data,
     name: Annotated[str, typer.Option(help="of the predictor; each fit adds a version")],
+    metric: Annotated[
+        Literal["latency_ms", "energy_mj", "peak_memory_mb"], typer.Option(help="what to predict")
+    ] = "latency_ms",
     store: Store = Path("predictors"),
     format: FormatOption = "table",
 ) -> None:
@@ -111,7 +114,7 @@ def fit(
     """
     from nas import api
 
-    summary = api.fit_latency(data, name, store)
+    summary = api.fit_latency(data, name, store, metric=metric)
     emit(summary, [summary], format)
     say(f"next: nas latency evaluate {name} --data OTHER.parquet --store {store}")
 

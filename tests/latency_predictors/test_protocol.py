@@ -225,11 +225,15 @@ def test_a_reference_that_cannot_run_is_an_error() -> None:
 
 def test_presets_are_found_by_name() -> None:
     assert get_preset("standard") is STANDARD
-    with pytest.raises(InputError, match="preset must be one of quick, standard, got 'standrad'; did you mean 'stand"):
+    with pytest.raises(
+        InputError, match="preset must be one of quick, standard, energy, got 'standrad'; did you mean 'stand"
+    ):
         get_preset("standrad")
 
 
-@pytest.mark.parametrize("change", [{"min_blocks": 2}, {"max_blocks": 4}, {"max_launches": 7}, {"window_ms": 0.0}])
+@pytest.mark.parametrize(
+    "change", [{"min_blocks": 2}, {"max_blocks": 4}, {"max_launches": 7}, {"window_ms": 0.0}, {"energy_seconds": 9.0}]
+)
 def test_a_preset_that_cannot_work_is_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         dataclasses.replace(QUICK, **change)  # type: ignore[arg-type]

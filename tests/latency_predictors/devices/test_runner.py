@@ -14,13 +14,13 @@ import psutil
 import pytest
 
 from latency_predictors.devices import runner
-from latency_predictors.devices.runner_device import REFERENCES, RUNNER
+from latency_predictors.devices.runner_device import ENERGY, REFERENCES, RUNNER
 from latency_predictors.devices.ssh import FAR_END
 
 MS = 1_000_000
 PLAN = {
     "runtime": "onnxruntime", "threads": 1, "window_ms": 1, "min_inferences": 3, "patience": 3, "warmup_ms": 1,
-    "timeout_seconds": 60, "probe_floor_ns": None,
+    "timeout_seconds": 60, "probe_floor_ns": None, "energy_seconds": 0,
 }  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def test_the_runner_is_one_file_that_works_from_any_folder_and_ends_with_its_inp
     assert process.wait(60) == 0
 
 
-@pytest.mark.parametrize("file", [RUNNER, FAR_END])
+@pytest.mark.parametrize("file", [RUNNER, ENERGY, FAR_END])
 def test_what_runs_on_boards_is_written_for_old_pythons(file: Path) -> None:
     source = file.read_text()
     tree = ast.parse(source, feature_version=(3, 9))

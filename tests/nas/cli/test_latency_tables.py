@@ -1,11 +1,14 @@
 """Commands on tables of others: `nas latency lint`, `import`, `transfer`."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from latency_predictors.store import MeasurementSet
+from nas.api import import_latency
 from nas.cli import run
 from search_spaces.cost import network_cost
 from search_spaces.encodings import encoding
@@ -75,6 +78,24 @@ def test_an_imported_table_can_be_fitted_and_evaluated(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["device"] == "phone/int8/1-thread"
     assert found["within_10"] > 0.9
+
+
+def test_energy_is_fitted_and_evaluated_like_latency(tmp_path, capsys):
+    table, store = write_fbnet(tmp_path / "t.csv"), str(tmp_path / "store")
+    found = import_latency(table, tmp_path / "m.parquet", device="phone", precision="int8", latency_unit="us")
+    rows = [dataclasses.replace(row, energy_mj=3 * row.latency_ms) for row in found.measurements[:30]]
+    MeasurementSet(tmp_path / "e.parquet").append([*rows, *found.measurements[30:]])  # some have no energy
+    fit = ["latency", "fit", "--name", "phone-energy", "--metric", "energy_mj", "--store", store, "--format", "json"]
+    assert run([*fit, str(tmp_path / "e.parquet")]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["metric"], summary["rows"]) == ("energy_mj", 30)
+    evaluate = ["latency", "evaluate", "phone-energy", "--data", str(tmp_path / "e.parquet"), "--store", store]
+    assert run([*evaluate, "--format", "json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["metric"] == "energy_mj"
+    assert scores["within_10"] > 0.9
+    assert run([*fit, str(tmp_path / "m.parquet")]) == 2
+    assert "has energy_mj: measure again with --preset energy" in capsys.readouterr().err
 
 
 def test_import_names_the_devices_of_a_file_where_the_wanted_one_is_not_there(tmp_path, capsys):
