@@ -19,6 +19,7 @@ from nas.api.latency import (
 )
 from nas.api.latency_transfer import Transferred, learning_rows, transfer_latency
 from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
+from nas.api.plan import Plan, plan
 from nas.api.results import front, front_rows, pick, point_rows
 from nas.api.run_files import FileState
 from nas.api.submit import SubmittedJob, submit
@@ -28,6 +29,7 @@ __all__ = [
     "Diagnosis",
     "ExperimentConfig",
     "FileState",
+    "Plan",
     "RunResult",
     "SubmittedJob",
     "Transferred",
@@ -49,6 +51,7 @@ __all__ = [
     "measure_latency",
     "measurement_rows",
     "pick",
+    "plan",
     "point_rows",
     "promote_predictor",
     "quickstart",

@@ -101,6 +101,34 @@ def submit(
 
 
 @app.command()
+def plan(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    trial: Annotated[bool, typer.Option(help="train and evaluate for some seconds, to tell the search's time")] = True,
+    format: FormatOption = "table",
+) -> None:
+    """Tells what an experiment would search and cost before it is run; exit status 1 where a constraint cannot be kept.
+
+    Example: nas plan experiments/configs/digits.yaml "constraints=[parameters <= 20000]"
+    """
+    from nas import api
+
+    with ProgressLine() as progress:
+        found = api.plan(config, tuple(overrides or ()), trial=trial, progress=progress)
+    emit(found.to_dict(), [term.row() for term in found.terms], format)
+    if format == "table":
+        emit((), [stage.row() for stage in found.stages], format)
+    say(f"{found.space}: {found.size:,} networks; {found.feasible:.1%} of {found.drawn} keep what can be told now")
+    for note in found.notes:
+        say(f"note: {note}")
+    for sentence in found.infeasible:
+        say(f"infeasible: {sentence}")
+    if found.infeasible:
+        raise typer.Exit(1)
+    say(f"next: nas run {config}")
+
+
+@app.command()
 def train(config: ConfigArgument, overrides: OverridesArgument = None, format: FormatOption = "table") -> None:
     """Trains the supernet of an experiment.
 

@@ -14,5 +14,6 @@ def test_nothing_public_is_exported_by_accident():
         "latency_transfer",
         "pipeline",
         "results",
+        "trial",
         "run_files",
     }

@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from latency_predictors.catalog import Catalog
+from latency_predictors.evaluation import fit_predictor
+from nas import api
+from nas.cli import run as command_line
+from search_spaces.cost import network_cost
+from search_spaces.space import load_space
+from tests.latency_predictors.roofline import roofline_ms, tiny_networks
+from tests.nas.search.small import Small
+from tests.nas.test_config import DIGITS
+
+TINY = load_space("tiny")
+
+
+def plan_of(runs_dir: Path, *overrides: str, trial: bool = False) -> api.Plan:
+    return api.plan(DIGITS, (f"runs_dir={runs_dir}", *overrides), trial=trial)
+
+
+def test_a_plan_tells_the_costs_of_the_space_and_writes_nothing(tmp_path: Path) -> None:
+    found = plan_of(tmp_path, "constraints=[parameters <= 20000, weight_bytes@cpu <= 30000]")
+    assert found.size == 115_200
+    by_name = {term.objective.name: term for term in found.terms}
+    for place, architecture in enumerate((TINY.smallest(), found.networks[1], TINY.largest())):
+        cost = network_cost(TINY.layers(architecture), "int8")
+        assert by_name["macs"].values[place].value == cost.macs
+        assert by_name["peak_activation_bytes@cpu"].values[place].value == cost.peak_activation_bytes
+    ((_, share),) = by_name["parameters"].constraints
+    assert share is not None
+    # The share by another draw.
+    others = [sum(network_cost(layers).parameters <= 20_000 for layers in tiny_networks(400, seed=9)) / 400]
+    assert share == pytest.approx(others[0], abs=0.08)
+    assert 0 < found.feasible <= share
+    assert not found.infeasible
+    assert any("latency_ms@cpu: no predictor yet" in note for note in found.notes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_constraint_that_no_network_keeps_is_told_with_the_nearest_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = (f"runs_dir={tmp_path}", "constraints=[parameters <= 5000, macs <= 1e6]", "--no-trial")
+    assert command_line(["plan", str(DIGITS), *overrides, "--format", "json"]) == 1
+    out, err = capsys.readouterr()
+    least = network_cost(TINY.layers(TINY.smallest())).parameters
+    assert "infeasible: parameters <= 5000: the nearest of" in err
+    assert f"networks has {least}" in err
+    data = json.loads(out)
+    assert (data["feasible_share"], len(data["infeasible"])) == (0, 1)
+
+
+def test_a_network_that_no_draw_shows_is_found_before_constraints_are_called_infeasible(tmp_path: Path) -> None:
+    least = network_cost(TINY.layers(TINY.smallest())).parameters
+    # Few parameters, much arithmetic: the smallest network at a greater resolution.
+    found = plan_of(tmp_path, f"constraints=[parameters <= {least}, macs >= 150000]")
+    assert found.feasible == 0
+    assert not found.infeasible
+    assert any("none of 1000 networks drawn keeps every constraint, though some do" in note for note in found.notes)
+
+
+def test_latency_is_predicted_where_an_earlier_start_has_fitted_a_predictor(tmp_path: Path) -> None:
+    networks = tiny_networks(40, seed=2)
+    fitted = fit_predictor(networks, roofline_ms(networks), metric="latency_ms", device="simulated")
+    Catalog(tmp_path / "digits" / "predictors").save("cpu", fitted)
+    found = plan_of(tmp_path, "constraints=[latency_ms@cpu <= 0.05]")
+    (term,) = [term for term in found.terms if term.objective.name == "latency_ms@cpu"]
+    true = roofline_ms([TINY.layers(architecture) for architecture in found.networks])
+    assert [value.source for value in term.values] == ["predicted"] * 3
+    assert [value.value for value in term.values] == pytest.approx(true.tolist(), rel=0.3)
+    assert term.constraints[0][1] is not None
+    assert not any(stage.name.startswith("measure") for stage in found.stages)
+
+
+def test_times_come_from_a_trial_and_from_evaluations_that_the_run_has_behind_it(tmp_path: Path) -> None:
+    small = ("accuracy.epochs=4", "data.max_images=300", "ray.executor=serial", "search.budget=6")
+    trial = {stage.name: stage for stage in plan_of(tmp_path, *small, trial=True).stages}
+    assert {stage.name: stage.basis for stage in trial.values()} == {
+        "train": "measured now", "measure cpu": "guess", "search": "measured now", "finish": "guess",
+    }  # fmt: skip
+    assert all(stage.seconds for stage in trial.values())
+    assert not list(tmp_path.iterdir())
+
+    Small(tmp_path / "digits", budget=4, sampler="random").run()
+    (search,) = [stage for stage in plan_of(tmp_path, *small).stages if stage.name == "search"]
+    assert search.basis == "earlier run"
+    assert search.text.startswith("2 evaluations of")
+
+
+def test_candidates_that_are_trained_by_themselves_are_timed_by_their_training(tmp_path: Path) -> None:
+    small = ("accuracy.method=stand_alone", "accuracy.epochs=2", "data.max_images=200", "ray.executor=serial")
+    found = {stage.name: stage for stage in plan_of(tmp_path, *small, "search.budget=10", trial=True).stages}
+    assert "train" not in found
+    assert found["search"].basis == "measured now"
+    assert found["search"].seconds
