@@ -72,7 +72,7 @@ class DeviceProfile:
             >>> DeviceProfile.of_id("local/litert/int8/1-thread")
             DeviceProfile(device='local/litert', precision='int8', threads=1)
         """
-        match = re.fullmatch(r"(.+)/(fp32|int8)/([1-9]\d*)-threads?", text)
+        match = re.fullmatch(rf"(.+)/({'|'.join(get_args(Precision))})/([1-9]\d*)-threads?", text)
         if not match:
             raise InputError(f"a device profile is written DEVICE/PRECISION/N-threads, got {text!r}")
         return cls(match[1], cast(Precision, match[2]), int(match[3]))

@@ -138,6 +138,9 @@ class _Session:
 
     def __post_init__(self) -> None:
         self.device = get_device(self.profile.device)
+        if self.profile.precision not in self.device.precisions:
+            known = " and ".join(self.device.precisions)
+            raise InputError(f"{self.profile.device} runs {known} files, got precision {self.profile.precision}")
 
     def measure(self, subjects: Sequence[_Subject], build: _Build) -> list[Measurement]:
         """Returns a row for each subject, measured now or found in the store."""

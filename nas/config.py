@@ -173,7 +173,11 @@ class DeviceConfig(FileModel):
     @field_validator("device")
     @classmethod
     def _device_is_known(cls, name: str) -> str:
-        get_device(name)
+        if get_device(name).suffix == ".safetensors":
+            raise ValueError(
+                f"{name} can be measured and learned with `nas latency`, not searched for: finished networks are no "
+                "files that it runs"
+            )
         return name
 
     @property

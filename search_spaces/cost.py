@@ -11,8 +11,8 @@ from typing import Literal
 
 from search_spaces.layer import IMAGE, LayerSpec
 
-Precision = Literal["fp32", "int8"]
-BYTES_PER_VALUE: dict[Precision, int] = {"fp32": 4, "int8": 1}
+Precision = Literal["fp32", "fp16", "int8"]
+BYTES_PER_VALUE: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from latency_predictors.devices.litert import LitertDevice
 from latency_predictors.devices.onnxruntime import OnnxRuntimeDevice
 from latency_predictors.devices.openvino import OpenVinoDevice
 from latency_predictors.devices.ssh import SshLitertDevice, SshOnnxRuntimeDevice
+from latency_predictors.devices.torch_cuda import EagerDevice, GraphDevice
 from search_spaces.errors import InputError
 
 __all__ = ["Device", "get_device", "list_devices", "register_device"]
@@ -67,3 +68,5 @@ register_device(OpenVinoDevice)
 register_device(SshOnnxRuntimeDevice)
 register_device(SshLitertDevice)
 register_device(AdbLitertDevice)
+register_device(EagerDevice)
+register_device(GraphDevice)

@@ -137,11 +137,13 @@ class Device(ABC):
             class of devices that users name has words in capitals there: ``ssh/HOST/litert``.
         runtime: name of the inference runtime.
         suffix: of the model files it runs, such as ``.tflite``.
+        precisions: of the model files it runs.
     """
 
     name: str
     runtime: Runtime
     suffix: str
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
 
     @abstractmethod
     def measure_block(self, models: Sequence[Path], *, threads: int, plan: BlockPlan) -> Block:

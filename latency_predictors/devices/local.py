@@ -17,11 +17,12 @@ class LocalDevice(RunnerDevice):
     def _runner(self, threads: int) -> Iterator[RunnerProcess]:
         # -P: the runner's own folder holds modules named like the runtimes.
         command = [sys.executable, "-P", str(RUNNER)]
-        with turn(), RunnerProcess(command, _environment(threads)) as runner:
+        with turn(), RunnerProcess(command, runner_environment(threads)) as runner:
             yield runner
 
 
-def _environment(threads: int) -> dict[str, str]:
+def runner_environment(threads: int) -> dict[str, str]:
+    """Returns the variables of a runner on this machine."""
     # Some libraries read their number of threads when they are imported, before the runner can set it.
     return {
         **os.environ,

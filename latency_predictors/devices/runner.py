@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 
 Invoke = Callable[[], object]
+"""One inference; returns its nanoseconds where the runtime has a clock of its own that tells them better."""
 clock = time.perf_counter_ns
 
 BURST_NS = 100_000
@@ -96,14 +97,20 @@ def warm_up(invoke: Invoke, limit_ns: int) -> None:
         fastest = window if fastest is None else min(window, fastest)
 
 
+def timed(invoke: Invoke) -> int:
+    """Returns the nanoseconds of one inference."""
+    start = clock()
+    told = invoke()
+    end = clock()
+    return told if isinstance(told, int) else end - start
+
+
 def fastest_of_window(invoke: Invoke) -> int:
     """Returns the fastest of at least three inferences, in nanoseconds."""
     durations: list[int] = []
     end = clock() + WARMUP_WINDOW_NS
     while len(durations) < 3 or clock() < end:
-        start = clock()
-        invoke()
-        durations.append(clock() - start)
+        durations.append(timed(invoke))
     return min(durations)
 
 
@@ -123,10 +130,8 @@ def time_quietly(
         burst: list[int] = []
         begin = end = clock()
         while not burst or end - begin < limit:
-            start = clock()
-            invoke()
+            burst.append(timed(invoke))
             end = clock()
-            burst.append(end - start)
         after = probe()
         timed_ns += sum(burst)
         fastest = min(fastest, min(burst))
@@ -222,7 +227,11 @@ def random_input(shape: Any, dtype: Any) -> Any:
     return values.astype(dtype) if np.dtype(dtype).kind == "f" else (values * 32 + 64).clip(0, 127).astype(dtype)
 
 
-LOADERS = {"onnxruntime": load_onnxruntime, "litert": load_litert, "openvino": load_openvino}
+LOADERS: dict[str, Callable[[str, int], Invoke]] = {
+    "onnxruntime": load_onnxruntime,
+    "litert": load_litert,
+    "openvino": load_openvino,
+}
 
 
 class MemoryPeak:
@@ -252,8 +261,8 @@ class MemoryPeak:
             return next((int(line.split()[1]) for line in file if line.startswith(field)), None)
 
 
-def energy_meter(plan: dict[str, Any]) -> Any:
-    """Returns what measures energy, made while this machine is at rest; a text says why there is none."""
+def energy_meter(plan: dict[str, Any], gpu: int | None) -> Any:
+    """Returns what measures energy of this machine or a GPU, made while it is at rest; a text says why there is none."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "energy.py")
     spec = importlib.util.spec_from_file_location("hwnas_energy", path)
     assert spec
@@ -261,7 +270,7 @@ def energy_meter(plan: dict[str, Any]) -> Any:
     energy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(energy)
     try:
-        return energy.EnergyPerInference(energy.find_meter(), plan["energy_seconds"])
+        return energy.EnergyPerInference(energy.find_meter(gpu), plan["energy_seconds"])
     except energy.NoEnergyError as error:
         return str(error)
 
@@ -285,7 +294,7 @@ def measure(path: str, plan: dict[str, Any], probe: SpeedProbe, energy: Any) -> 
     return {
         "load_ms": (loaded - start) / 1e6,
         "first_inference_ms": (first - loaded) / 1e6,
-        "peak_memory_mb": memory.growth_mb(),
+        "peak_memory_mb": getattr(invoke, "peak_memory_mb", memory.growth_mb)(),
         "energy_mj": energy.measure_mj(invoke) if energy else None,
         "energy_source": energy.meter.source if energy else None,
         **timing,
@@ -305,32 +314,48 @@ def pin(threads: int) -> int:
     return len(cores)
 
 
+def onnxruntime_version() -> str:
+    """Returns name and version of the runtime, as the functions below."""
+    import onnxruntime
+
+    return "ONNX Runtime " + str(onnxruntime.__version__)
+
+
+def litert_version() -> str:
+    """As `onnxruntime_version`."""
+    from importlib.metadata import version
+
+    import ai_edge_litert.interpreter  # fails here, not at the first model, where it is not installed
+
+    return "LiteRT " + version(ai_edge_litert.__name__)
+
+
+def openvino_version() -> str:
+    """As `onnxruntime_version`."""
+    # Its telemetry reports from a forked process when it reads a model, which disturbs and can outlive this one.
+    # The first import decides: without the package OpenVINO reports nothing.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return "OpenVINO " + str(openvino.__version__.split("-")[0])
+
+
+VERSIONS: dict[str, Callable[[], str]] = {
+    "onnxruntime": onnxruntime_version,
+    "litert": litert_version,
+    "openvino": openvino_version,
+}
+
+
 def environment(runtime: str, cores: int) -> dict[str, Any]:
     """Returns the machine and the software, as the host's `Environment`."""
-    if runtime == "onnxruntime":
-        import onnxruntime
-
-        version = "ONNX Runtime " + onnxruntime.__version__
-    elif runtime == "openvino":
-        # Its telemetry reports from a forked process when it reads a model, which disturbs and can outlive this one.
-        # The first import decides: without the package OpenVINO reports nothing.
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-        import openvino
-
-        version = "OpenVINO " + openvino.__version__.split("-")[0]
-    else:
-        from importlib.metadata import version as version_of
-
-        import ai_edge_litert.interpreter  # fails here, not at the first model, where it is not installed
-
-        version = "LiteRT " + version_of(ai_edge_litert.__name__)
     return {
         "cpu": cpu_name(),
         "cores": cores,
         "machine": platform.machine(),
         "system": platform.system() + " " + platform.release(),
         "python": platform.python_version(),
-        "runtime": version,
+        "runtime": VERSIONS[runtime](),
     }
 
 
@@ -347,7 +372,7 @@ def cpu_name() -> str:
     return platform.processor() or "unknown"
 
 
-def main() -> None:
+def main(gpu: int | None = None) -> None:
     """Answers the host's lines until its input ends."""
     # Libraries print to the standard output; the host's answers go to a copy of it that they do not know.
     answers = os.fdopen(os.dup(1), "w")
@@ -368,7 +393,7 @@ def main() -> None:
         return
     gc.disable()
     probe = SpeedProbe(plan["probe_floor_ns"])
-    energy = energy_meter(plan) if plan["energy_seconds"] else None
+    energy = energy_meter(plan, gpu) if plan["energy_seconds"] else None
     no_energy, energy = (energy, None) if isinstance(energy, str) else ("", energy)
     answer({"environment": facts, "probe_floor_ns": probe.own_floor, "no_energy": no_energy})
     for line in sys.stdin:

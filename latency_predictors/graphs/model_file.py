@@ -14,8 +14,14 @@ from search_spaces.cost import Precision
 from search_spaces.layer import IMAGE, LayerSpec
 from search_spaces.weights import Weights
 
-Runtime = Literal["onnxruntime", "litert", "openvino"]
-SUFFIXES: dict[Runtime, str] = {"onnxruntime": ".onnx", "litert": ".tflite", "openvino": ".onnx"}
+Runtime = Literal["onnxruntime", "litert", "openvino", "torch_eager", "torch_graph"]
+SUFFIXES: dict[Runtime, str] = {
+    "onnxruntime": ".onnx",
+    "litert": ".tflite",
+    "openvino": ".onnx",
+    "torch_eager": ".safetensors",
+    "torch_graph": ".safetensors",
+}
 Layout = Literal["NCHW", "NHWC", "NC"]
 RUN_BATCH = 64
 """Images at a time in `run_file`."""
@@ -30,7 +36,7 @@ class ModelJob:
         weights: of those layers, batch norm folded.
         runtime: which the file is for; decides the format.
         precision: of weights and feature maps.
-        calibration: (n, channels, size, size), preprocessed images that set the INT8 ranges; None for FP32.
+        calibration: (n, channels, size, size), preprocessed images that set the INT8 ranges; None for FP32 and FP16.
         path: of the file; ends with the runtime's suffix.
         metadata: text properties, written into ONNX files.
     """
@@ -76,6 +82,11 @@ def build_models(jobs: Sequence[ModelJob], progress: Callable[[int, int], None] 
     for job in jobs:
         if job.path.suffix == ".onnx":
             write_bytes(job.path, _onnx_bytes(job))
+            done()
+        elif job.path.suffix == ".safetensors":
+            from latency_predictors.graphs.torch_file import write_torch_file  # torch is not needed for the others
+
+            write_torch_file(job.layers, job.weights, job.precision, job.path)
             done()
     tflite = [
         TfliteJob(job.layers, job.weights, job.precision, job.calibration, job.path)

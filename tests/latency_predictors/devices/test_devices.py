@@ -10,20 +10,22 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from latency_predictors.devices import Device, get_device, list_devices, register_device, turns
 from latency_predictors.devices.base import Block, BlockPlan, DeviceError
-from search_spaces.cost import Precision
 from search_spaces.errors import InputError
 from tests.latency_predictors.devices import phone
 
 PLAN = BlockPlan(window_ms=1, min_inferences=3, patience=3, warmup_ms=1, timeout_seconds=60)
-BROKEN = {".onnx": b"not a model", ".tflite": b"TFL3 not a model" * 100}
+BROKEN = {".onnx": b"not a model", ".safetensors": b"not a model", ".tflite": b"TFL3 not a model" * 100}
 
 
 CONTRACT = [
     f"adb/{phone.SERIAL}/litert",
+    "cuda/0/eager",
+    "cuda/0/graph",
     "local/litert",
     "local/onnxruntime",
     "local/openvino",
@@ -37,6 +39,8 @@ CONTRACT = [
 def device(request: pytest.FixtureRequest) -> Device:
     if request.param.endswith("/openvino"):
         pytest.importorskip("openvino", reason="needs OpenVINO (`pip install 'hwnas[openvino]'`)")
+    if request.param.startswith("cuda/") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
     if request.param.startswith("ssh/"):
         request.getfixturevalue("board")
     if request.param.startswith("adb/"):
@@ -61,7 +65,7 @@ def _no_process_survives() -> Iterator[None]:
 def hanging(device: Device, tmp_path: Path) -> Path:
     """A file that the runtime never gets done with."""
     path = tmp_path / f"hanging{device.suffix}"
-    if device.name.startswith("local/"):
+    if device.name.startswith(("local/", "cuda/")):
         os.mkfifo(path)  # reading it waits for ever
     elif device.name.startswith("adb/"):
         path.write_bytes(phone.HANGING)
@@ -72,8 +76,9 @@ def hanging(device: Device, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_block_times_each_model_in_the_order_given(device: Device, precision: Precision) -> None:
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_block_times_each_model_in_the_order_given(device: Device, which: int) -> None:
+    precision = device.precisions[which]
     model = device.reference(precision)
     block = device.measure_block([model, model, model], threads=1, plan=PLAN)
     assert [result.model for result in block.results] == [model] * 3

@@ -237,7 +237,9 @@ def test_the_reference_networks_never_change() -> None:
     hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in REFERENCES.iterdir()}
     hashes.pop("README.md")
     assert hashes == {
+        "fp16.safetensors": "e0cc67b68a0435f8",
         "fp32.onnx": "8e7a07e647b13392",
+        "fp32.safetensors": "1b2122f1a238eb8d",
         "fp32.tflite": "9b9570107848cb12",
         "int8.onnx": "af6f67c5fd89def1",
         "int8.tflite": "2f2805d8ce4890bf",
