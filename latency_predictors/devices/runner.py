@@ -262,7 +262,7 @@ class MemoryPeak:
 
 
 def energy_meter(plan: dict[str, Any], gpu: int | None) -> Any:
-    """Returns what measures energy of this machine or a GPU, made while it is at rest; a text says why there is none."""
+    """Returns what measures energy of this machine or a GPU, made while it is at rest; or a text: why nothing does."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "energy.py")
     spec = importlib.util.spec_from_file_location("hwnas_energy", path)
     assert spec

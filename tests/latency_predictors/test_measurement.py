@@ -21,7 +21,7 @@ def test_a_profile_reads_as_device_precision_and_threads() -> None:
     ("change", "message"),
     [
         ({"device": ""}, "must have a name"),
-        ({"precision": "fp16"}, "precision must be one of fp32, int8, got 'fp16'"),
+        ({"precision": "int4"}, "precision must be one of fp32, fp16, int8, got 'int4'"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
     ],
 )

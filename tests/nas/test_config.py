@@ -55,7 +55,7 @@ def test_all_errors_of_a_file_come_at_once_each_with_its_path():
     ("override", "message"),
     [
         ("objectives=[accuracy,latency_ms@phone]", "a device that `devices` does not list"),
-        ("devices.cpu.device=ssh/pi", "device must be one of local/litert"),
+        ("devices.cpu.device=ssh/pi", "device must be one of adb/SERIAL/litert, "),
         ("devices.cpu.device=ssh/-oProxyCommand/litert", "an SSH host is a name"),
         ("objectives=[macs,parameters]", "accuracy must be among the objectives"),
         ("objectives=[accuracy,accuracy]", "must differ"),
