@@ -47,7 +47,7 @@ def test_a_space_with_a_block_of_ones_own_is_trained_searched_and_exported(tmp_p
     lines = [f"[{group}]", *(f"{name} = {place}" for name, place in entries.items())]
     (installed / "entry_points.txt").write_text("\n".join(lines))
     path = os.pathsep.join([str(installed.parent), str(EXAMPLE), str(ROOT)])
-    command = [sys.executable, "-c", "from nas.cli import main; main()", "run", "experiments/configs/own_block.yaml"]
+    command = [sys.executable, "-c", "from nas.cli import main; main()", "run", "experiments/spaces/own_block.yaml"]
     ended = subprocess.run(
         [*command, f"runs_dir={tmp_path}", *SMALL, "--format", "json"],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
