@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_predictors.devices.base import BlockResult, Device, DeviceError, Timing
+from latency_predictors.devices.base import BlockResult, Device, DeviceError, DeviceHungError, Timing
 from latency_predictors.devices.runner import QUIET
 from latency_predictors.environment import Environment
 from latency_predictors.measurement import DeviceProfile
@@ -211,6 +211,7 @@ def measure_models(
 
     Raises:
         DeviceError: the device cannot measure, or not the reference network.
+        DeviceHungError: it hangs, be it at the reference network.
     """
     reference = device.reference(profile.precision)
     left = [_Model(path) for path in models]
@@ -262,6 +263,8 @@ def _take(results: Sequence[tuple[_Model | None, BlockResult]]) -> None:
             waiting.append((model, result.timing))
         elif model:
             model.failures.append(result.failure)
+        elif result.hung:
+            raise DeviceHungError(f"the reference network {result.model.name} hangs: {result.failure}")
         elif not result.timing:
             raise DeviceError(f"the reference network {result.model.name} could not be run: {result.failure}")
         elif result.timing.median_ms is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from latency_predictors.devices import Device, get_device
+from latency_predictors.devices.quarantine import guarded
 from latency_predictors.environment import Environment
 from latency_predictors.graphs.model_file import ModelJob, build_models
 from latency_predictors.measurement import DeviceProfile, Measurement, now
@@ -144,6 +145,10 @@ class _Session:
 
     def measure(self, subjects: Sequence[_Subject], build: _Build) -> list[Measurement]:
         """Returns a row for each subject, measured now or found in the store."""
+        with guarded(self.device.name):
+            return self._measure(subjects, build)
+
+    def _measure(self, subjects: Sequence[_Subject], build: _Build) -> list[Measurement]:
         environment = self.device.environment(threads=self.profile.threads)
         earlier = self._earlier(environment)
         usual = UsualState([row.reference_ms for row in earlier if row.reference_ms is not None])

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, Timing
+from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, DeviceHungError, Timing
+from latency_predictors.devices.lease import PATIENCE_SECONDS, lease
 from latency_predictors.devices.runner_device import REFERENCES
-from latency_predictors.devices.turns import PATIENCE_SECONDS, turn
 from latency_predictors.environment import Environment
 from search_spaces.cost import Precision
 from search_spaces.errors import InputError
@@ -62,8 +62,7 @@ flock -n 9 2>/dev/null
 if [ $? = 1 ]; then echo {end}={busy}; exit; fi
 limit=
 command -v timeout >/dev/null && limit="timeout -s KILL {limit}"
-$limit taskset {mask} {program} {options} >out 2>&1 &
-echo $! >pid
+$limit sh -c 'echo $$ >pid; exec taskset {mask} {program} {options}' >out 2>&1 &
 while kill -0 $! 2>/dev/null; do
   sleep 0.05
   read f < /sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq && echo khz=$f
@@ -116,7 +115,7 @@ class AdbLitertDevice(Device):
 
     def measure_block(self, models: Sequence[Path], *, threads: int, plan: BlockPlan) -> Block:
         """As `Device.measure_block`, but each model has a process of its own."""
-        with turn(f"adb-{self.serial}"):
+        with lease(self.name, f"adb-{self.serial}") as leased:
             started = time.monotonic()
             phone = self._phone()
             if threads > len(phone.cpus):
@@ -126,8 +125,9 @@ class AdbLitertDevice(Device):
                 )
             results: list[BlockResult] = []
             for model in models:
-                timing, failure, over = self._time(model, phone.cpus[:threads], plan)
-                results.append(BlockResult(model, timing, failure))
+                leased.renew(PATIENCE_SECONDS + ADB_SECONDS + plan.timeout_seconds)
+                result, over = self._time(model, phone.cpus[:threads], plan)
+                results.append(result)
                 if over:
                     break
             seconds = time.monotonic() - started
@@ -138,11 +138,11 @@ class AdbLitertDevice(Device):
         """As `Device.reference`."""
         return REFERENCES / f"{precision}{self.suffix}"
 
-    def _time(self, model: Path, cpus: Sequence[int], plan: BlockPlan) -> tuple[Timing | None, str, bool]:
-        """Returns a timing, or why there is none, and whether the program was taken down."""
+    def _time(self, model: Path, cpus: Sequence[int], plan: BlockPlan) -> tuple[BlockResult, bool]:
+        """Returns what became of a model, and whether the program was taken down."""
         if not model.is_file():
-            return None, f"no model file at {model}", False
-        seconds = ADB_SECONDS + model.stat().st_size / SLOWEST_BYTES_PER_SECOND
+            return BlockResult(model, None, f"no model file at {model}"), False
+        seconds = model.stat().st_size / SLOWEST_BYTES_PER_SECOND
         pushed = self._answer(["push", str(model), f"{FOLDER}/model"], seconds)
         if pushed.returncode:
             raise self._lost(pushed)
@@ -172,7 +172,8 @@ class AdbLitertDevice(Device):
                 lines = self._printed(self._adb(["shell", script], plan.timeout_seconds))
             except subprocess.TimeoutExpired:
                 self._answer(["shell", f"kill -9 $(cat {FOLDER}/pid); rm -f {FOLDER}/pid"])
-                return None, f"no answer within {plan.timeout_seconds:g} s; the process was killed", True
+                failure = f"no answer within {plan.timeout_seconds:g} s; the process was killed"
+                return BlockResult(model, None, failure, hung=True), True
             status = int(lines[-1].partition("=")[2])
             if status != BUSY:
                 break
@@ -180,14 +181,15 @@ class AdbLitertDevice(Device):
                 raise DeviceError(f"device {self.name} is measured by another host; end that, or wait for it")
             time.sleep(1)
         if status > KILLED:
-            return None, f"the process ended (signal {status - KILLED})", True
+            return BlockResult(model, None, f"the process ended (signal {status - KILLED})"), True
         if status:
             words = next((line for line in reversed(lines) if line.startswith("ERROR")), "")
-            return None, f"benchmark_model ended with exit status {status}" + (f": {words}" if words else ""), False
+            failure = f"benchmark_model ended with exit status {status}" + (f": {words}" if words else "")
+            return BlockResult(model, None, failure), False
         timing = read_timing(lines)
         if timing.median_ms is None:
             logger.warning("%s throttles because it is hot: let it cool", self.name)
-        return timing, "", False
+        return BlockResult(model, timing), False
 
     def _phone(self) -> _Phone:
         lines = self._printed(self._answer(["shell", FACTS]))
@@ -220,11 +222,13 @@ class AdbLitertDevice(Device):
             raise self._lost(done)
         return lines
 
-    def _answer(self, words: Sequence[str], seconds: float = ADB_SECONDS) -> "subprocess.CompletedProcess[str]":
+    def _answer(self, words: Sequence[str], more_seconds: float = 0) -> "subprocess.CompletedProcess[str]":
         try:
-            return self._adb(words, seconds)
+            return self._adb(words, ADB_SECONDS + more_seconds)
         except subprocess.TimeoutExpired:
-            raise DeviceError(f"device {self.name} no longer answers: restart the phone, or plug it in again") from None
+            raise DeviceHungError(
+                f"device {self.name} no longer answers: restart the phone, or plug it in again"
+            ) from None
 
     def _adb(self, words: Sequence[str], seconds: float) -> "subprocess.CompletedProcess[str]":
         # A session of its own: Ctrl-C in a terminal must not reach the phone before this process can end the launch.

@@ -15,6 +15,10 @@ class DeviceError(HwnasError, RuntimeError):
     """A device cannot measure anything: its runtime is missing, it cannot be reached, it has too few cores."""
 
 
+class DeviceHungError(DeviceError):
+    """A device that should answer does not; what hung was ended."""
+
+
 @dataclass(frozen=True)
 class BlockPlan:
     """How each model of a block is timed; the runner's module says what the words mean.
@@ -95,11 +99,13 @@ class BlockResult:
         model: the file.
         timing: None where the model failed.
         failure: why, in words; empty where it was timed.
+        hung: whether the failure is that it did not end in its time.
     """
 
     model: Path
     timing: Timing | None
     failure: str = ""
+    hung: bool = False
 
     def __post_init__(self) -> None:
         if (self.timing is None) != bool(self.failure):
@@ -161,6 +167,7 @@ class Device(ABC):
 
         Raises:
             DeviceError: the process could not be started, or not with that many threads.
+            DeviceHungError: it did not start in time.
         """
 
     @abstractmethod

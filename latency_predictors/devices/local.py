@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from latency_predictors.devices.runner_device import RUNNER, RunnerDevice
 from latency_predictors.devices.runner_process import RunnerProcess
-from latency_predictors.devices.turns import turn
 
 
 class LocalDevice(RunnerDevice):
@@ -17,7 +16,7 @@ class LocalDevice(RunnerDevice):
     def _runner(self, threads: int) -> Iterator[RunnerProcess]:
         # -P: the runner's own folder holds modules named like the runtimes.
         command = [sys.executable, "-P", str(RUNNER)]
-        with turn(), RunnerProcess(command, runner_environment(threads)) as runner:
+        with RunnerProcess(command, runner_environment(threads)) as runner:
             yield runner
 
 

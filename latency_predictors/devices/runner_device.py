@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
-from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, Timing
+from latency_predictors.devices.base import Block, BlockPlan, BlockResult, Device, DeviceError, DeviceHungError, Timing
+from latency_predictors.devices.lease import lease
 from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
 from latency_predictors.environment import Environment
 from search_spaces.cost import Precision
@@ -23,12 +24,19 @@ START_SECONDS = 120.0
 
 
 class RunnerDevice(Device):
-    """Holds the conversation with the runner; subclasses say where it runs and how it gets its files."""
+    """Holds the conversation with the runner; subclasses say where it runs and how it gets its files.
+
+    Attributes:
+        machine: that the device is part of, for its lease.
+    """
+
+    machine = ""
 
     def measure_block(self, models: Sequence[Path], *, threads: int, plan: BlockPlan) -> Block:
         """As `Device.measure_block`; those who measure on one machine at once wait for each other."""
-        with self._runner(threads) as runner:
+        with lease(self.name, self.machine) as leased, self._runner(threads) as runner:
             started = time.monotonic()
+            leased.renew(START_SECONDS + plan.energy_seconds)
             try:
                 start = runner.ask(
                     {
@@ -46,7 +54,7 @@ class RunnerDevice(Device):
                 )
             except RunnerEndedError as ended:
                 self._check_connection(ended)
-                raise DeviceError(f"device {self.name} did not start: {ended}{self._mend_of(str(ended))}") from None
+                raise self._not_started(ended) from None
             if start.get("error"):
                 raise DeviceError(f"device {self.name} cannot measure: {start['error']}{self._mend_of(start['error'])}")
             if start["no_energy"]:
@@ -54,6 +62,7 @@ class RunnerDevice(Device):
             results: list[BlockResult] = []
             floor = int(start["probe_floor_ns"])
             for model in models:
+                leased.renew(plan.timeout_seconds + plan.energy_seconds)
                 try:
                     answer = runner.ask(
                         {"model": self._place(runner, model)}, plan.timeout_seconds + plan.energy_seconds
@@ -63,7 +72,7 @@ class RunnerDevice(Device):
                     continue
                 except RunnerEndedError as ended:
                     self._check_connection(ended)
-                    results.append(BlockResult(model, None, str(ended)))
+                    results.append(BlockResult(model, None, str(ended), hung=ended.status is None))
                     break
                 floor = answer.pop("probe_floor_ns")
                 failure = answer.pop("error", "")
@@ -94,6 +103,10 @@ class RunnerDevice(Device):
 
     def _check_connection(self, ended: RunnerEndedError) -> None:
         """Raises DeviceError where the connection ended and not the runner."""
+
+    def _not_started(self, ended: RunnerEndedError) -> DeviceError:
+        kind = DeviceHungError if ended.status is None else DeviceError
+        return kind(f"device {self.name} did not start: {ended}{self._mend_of(str(ended))}")
 
     def _mend_of(self, error: str) -> str:
         return self._mend() if "No module named" in error else ""

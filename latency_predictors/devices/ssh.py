@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from latency_predictors.devices.base import DeviceError
+from latency_predictors.devices.lease import PATIENCE_SECONDS
 from latency_predictors.devices.runner_device import ENERGY, RUNNER, START_SECONDS, RunnerDevice
 from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
-from latency_predictors.devices.turns import PATIENCE_SECONDS
 from search_spaces.errors import InputError
 
 FAR_END = Path(__file__).with_name("far_end.py")
@@ -55,7 +55,7 @@ class SshDevice(RunnerDevice):
     def __init__(self, host: str) -> None:
         if not re.fullmatch(r"\w[\w.@:-]*", host):
             raise InputError(f"an SSH host is a name, or USER@NAME, as `ssh` takes it, got {host!r}")
-        self.host = host
+        self.host, self.machine = host, f"ssh-{host}"
         self.name = f"ssh/{host}/{self.runtime}"
 
     @contextmanager
@@ -81,7 +81,7 @@ class SshDevice(RunnerDevice):
                 self._check_connection(ended)
                 if ended.status == NOT_FOUND:
                     raise DeviceError(f"device {self.name} did not start: {self.host} has no python3") from None
-                raise DeviceError(f"device {self.name} did not start: {ended}") from None
+                raise self._not_started(ended) from None
             yield runner
 
     def _place(self, runner: RunnerProcess, model: Path) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from latency_predictors.devices.local import runner_environment
 from latency_predictors.devices.runner_device import RunnerDevice
 from latency_predictors.devices.runner_process import RunnerProcess
-from latency_predictors.devices.turns import turn
 from search_spaces.cost import Precision
 from search_spaces.errors import InputError
 
@@ -40,7 +39,7 @@ class TorchCudaDevice(RunnerDevice):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         chosen = visible[self.index] if self.index < len(visible) and visible[0] else str(self.index)
         environment = {**runner_environment(threads), "CUDA_VISIBLE_DEVICES": chosen, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        with turn(), RunnerProcess([sys.executable, "-P", str(CUDA_RUNNER)], environment) as runner:
+        with RunnerProcess([sys.executable, "-P", str(CUDA_RUNNER)], environment) as runner:
             yield runner
 
 

@@ -15,7 +15,9 @@ from nas.api.latency import (
     list_predictors,
     measure_latency,
     measurement_rows,
+    measuring_devices,
     promote_predictor,
+    release_device,
 )
 from nas.api.latency_transfer import Transferred, learning_rows, transfer_latency
 from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
@@ -50,11 +52,13 @@ __all__ = [
     "load_config",
     "measure_latency",
     "measurement_rows",
+    "measuring_devices",
     "pick",
     "plan",
     "point_rows",
     "promote_predictor",
     "quickstart",
+    "release_device",
     "run",
     "search",
     "start",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -70,6 +71,36 @@ def measure_latency(
         store=MeasurementSet(out),
         progress=lambda done, total, text: progress(Progress("measure", done, total, text)),
     )
+
+
+def measuring_devices() -> list[dict[str, object]]:
+    """Returns a table row for each kind of device, each device that is being measured on, and each in quarantine."""
+    from latency_predictors.devices import list_devices
+    from latency_predictors.devices.lease import leases
+    from latency_predictors.devices.quarantine import quarantined
+
+    rows: dict[str, dict[str, object]] = {
+        name: {"device": name, "state": "-", "until": "-", "reason": ""} for name in list_devices()
+    }
+    for held in leases():
+        until = f"{datetime.fromtimestamp(held.until, UTC):%Y-%m-%d %H:%M} UTC" if held.until else "-"
+        reason = f"process {held.process} measures"
+        rows[held.device] = {"device": held.device or "?", "state": "leased", "until": until, "reason": reason}
+    for name, entry in quarantined().items():
+        until = f"{entry.until:%Y-%m-%d %H:%M} UTC"
+        rows[name] = {"device": name, "state": "quarantine", "until": until, "reason": entry.reason}
+    return list(rows.values())
+
+
+def release_device(name: str) -> None:
+    """Ends a device's quarantine.
+
+    Raises:
+        InputError: it is in none.
+    """
+    from latency_predictors.devices.quarantine import release
+
+    release(name)
 
 
 def lint_latency(data: Path) -> "list[Finding]":

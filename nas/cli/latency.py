@@ -1,4 +1,4 @@
-"""The commands of device teams: measure, lint, import, fit, transfer, evaluate, promote."""
+"""The commands of device teams: devices, measure, lint, import, fit, transfer, evaluate, promote."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,6 +42,24 @@ def measure(
         )  # fmt: skip
     emit(rows, api.measurement_rows(rows), format)
     say(f"next: nas latency fit {out} --name {device.replace('/', '-')}-{precision}")
+
+
+@app.command()
+def devices(
+    release: Annotated[str | None, typer.Option(help="device whose quarantine to end")] = None,
+    format: FormatOption = "table",
+) -> None:
+    """Lists the kinds of devices, those that are being measured on, and those that hung and are left alone.
+
+    Example: nas latency devices --release ssh/raspberrypi/litert
+    """
+    from nas import api
+
+    if release:
+        api.release_device(release)
+    rows = api.measuring_devices()
+    emit(rows, rows, format)
+    say("next: nas latency measure --device DEVICE --out SET.parquet")
 
 
 @app.command()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from latency_predictors.devices import Device, get_device, list_devices, register_device, turns
+from latency_predictors.devices import Device, get_device, lease, list_devices, register_device
 from latency_predictors.devices.base import Block, BlockPlan, DeviceError
 from search_spaces.errors import InputError
 from tests.latency_predictors.devices import phone
@@ -221,13 +221,13 @@ def test_blocks_on_this_machine_wait_for_each_other(own_turns: Path) -> None:
 def test_a_stopped_process_that_measures_is_not_waited_for_for_ever(
     own_turns: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0.5)
     with own_turns.open("w") as stopped:
         stopped.write("4711\n")
         stopped.flush()
         fcntl.flock(stopped, fcntl.LOCK_EX)
         assert get_device("local/litert").environment()
-    assert "process 4711 has been measuring for over 0 s without a break; measuring beside it" in caplog.text
+    assert "the lease of process 4711, which measures, is over; measuring beside it" in caplog.text
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

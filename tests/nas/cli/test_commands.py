@@ -27,7 +27,9 @@ def test_every_command_shows_an_example(command, capsys):
     assert f"Example: nas {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["measure", "lint", "import", "fit", "transfer", "evaluate", "list", "promote"])
+@pytest.mark.parametrize(
+    "command", ["devices", "measure", "lint", "import", "fit", "transfer", "evaluate", "list", "promote"]
+)
 def test_every_latency_command_shows_an_example(command, capsys):
     assert run(["latency", command, "--help"]) == 0
     assert f"Example: nas latency {command}" in capsys.readouterr().out
