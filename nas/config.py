@@ -13,9 +13,28 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 from latency_predictors.devices import get_device
 from nas.errors import InputError
 from nas.objectives import Constraint, Objective
+from nas.training_config import EarlyStoppingConfig, StandAloneConfig, SupernetConfig, TrainingConfig
 from search_spaces.checksum import verify_checksum
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.typed_yaml import FileModel, parse, read_yaml
+
+__all__ = [
+    "DataConfig",
+    "DeviceConfig",
+    "EarlyStoppingConfig",
+    "ExperimentConfig",
+    "FinishConfig",
+    "LatencyConfig",
+    "RayConfig",
+    "SearchConfig",
+    "SpaceConfig",
+    "StandAloneConfig",
+    "SupernetConfig",
+    "TrackerName",
+    "TrainingConfig",
+    "load_config",
+    "without_password",
+]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -73,85 +92,6 @@ class DataConfig(FileModel):
     def _path_where_needed(self) -> "DataConfig":
         if (self.path is None) != (self.name == "digits"):
             raise ValueError("path is required for idx, parquet and folder, and digits has none")
-        return self
-
-
-class TrainingConfig(FileModel):
-    """How a network, or a supernet, is trained.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: images a step.
-        learning_rate: peak, of AdamW under a cosine schedule with warm-up; the default suits a few hundred steps of
-            networks like those of ``tiny``, large networks want a tenth of it.
-        weight_decay: of AdamW.
-        warmup_fraction: share of the steps with rising learning rate.
-        label_smoothing: of the loss against the labels.
-        augment: random shifts and, where `data.flip` allows it, mirroring.
-        threads: CPU threads of training and distillation. Networks for small images gain nothing from a second one,
-            and lose much where another process wants its core.
-        checkpoint_seconds: at most this much training is lost when the process is killed.
-    """
-
-    epochs: Count = 16
-    batch_size: Count = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 4e-2
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    augment: bool = True
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
-    checkpoint_seconds: Annotated[float, Field(gt=0)] = 20.0
-
-
-class SupernetConfig(TrainingConfig):
-    """Accuracy from a weight-sharing supernet trained once: ``accuracy: {method: supernet}``.
-
-    Attributes:
-        random_subnets: subnets sampled a step beside the largest and the smallest (sandwich rule); the labels teach
-            the largest one only.
-        calibration_images: training images whose statistics batch norm uses in an evaluated subnet.
-    """
-
-    method: Literal["supernet"] = "supernet"
-    random_subnets: Annotated[int, Field(ge=0)] = 2
-    calibration_images: Count = 256
-
-
-class EarlyStoppingConfig(FileModel):
-    """Asynchronous successive halving (ASHA; Li et al., arXiv:1810.05934) among networks of like latency.
-
-    After ``min_epochs``, and at every ``reduction_factor`` times as many epochs, a network goes on only where it is
-    among the best ``1 / reduction_factor`` of those of its latency band that came so far.
-
-    Attributes:
-        min_epochs: that every network gets.
-        reduction_factor: between one decision and the next, in epochs and in networks.
-        latency_ratio: width of a band: its slowest network takes this many times as long as its fastest.
-    """
-
-    min_epochs: Count = 4
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
-    latency_ratio: Annotated[float, Field(gt=1)] = 1.25
-
-
-class StandAloneConfig(TrainingConfig):
-    """Accuracy from training every candidate by itself: ``accuracy: {method: stand_alone}``.
-
-    Attributes:
-        early_stopping: null trains every candidate to the end; it needs `ray.executor: ray`.
-    """
-
-    method: Literal["stand_alone"] = "stand_alone"
-    early_stopping: EarlyStoppingConfig | None = None
-
-    @model_validator(mode="after")
-    def _decides_before_the_end(self) -> "StandAloneConfig":
-        if self.early_stopping and self.early_stopping.min_epochs >= self.epochs:
-            raise ValueError(
-                f"early_stopping.min_epochs must be less than epochs, got {self.early_stopping.min_epochs} of "
-                f"{self.epochs}"
-            )
         return self
 
 

@@ -1,4 +1,4 @@
-"""The training loop: AdamW, cosine schedule with warm-up, checkpoints; exact when resumed.
+"""The training loop: AdamW or SGD, cosine schedule with warm-up, checkpoints; exact when resumed.
 
 All randomness is drawn from (seed, epoch) and (seed, step), never from a running generator, so that a training that is
 killed and goes on from a checkpoint ends with the weights of one that never stopped.
@@ -12,9 +12,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from nas.config import TrainingConfig
 from nas.errors import RunError
+from nas.training.average import MovingAverage
 from nas.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nas.training.images import Batch, TrainingImages
 
@@ -32,6 +34,7 @@ TrainingStep = Callable[[Batch, np.random.Generator], dict[str, Tensor]]
 """Adds the gradients of one step to the model's parameters, returns scalar metrics; draws only from the generator."""
 
 _REPORT_SECONDS = 0.2
+_OPTIONS = {"optimizer", "ema", "accumulate"}
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +55,9 @@ class LoopSettings:
         warmup_fraction: share of the steps with linearly rising learning rate, before the cosine falls to 0.
         checkpoint_seconds: between checkpoints.
         bf16: whether a CUDA device computes in bfloat16 where that is safe; a CPU is slower with it.
+        optimizer: AdamW, or SGD with Nesterov momentum and its plain weight decay.
+        ema: decay of the moving average that the model ends with; 0 for none.
+        accumulate: parts that a batch is computed in.
     """
 
     epochs: int
@@ -62,6 +68,9 @@ class LoopSettings:
     warmup_fraction: float = 0.1
     checkpoint_seconds: float = 20.0
     bf16: bool = True
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    ema: float = 0.0
+    accumulate: int = 1
 
     @classmethod
     def of(cls, config: TrainingConfig, *, seed: int) -> Self:
@@ -74,6 +83,10 @@ class LoopSettings:
             weight_decay=config.weight_decay,
             warmup_fraction=config.warmup_fraction,
             checkpoint_seconds=config.checkpoint_seconds,
+            bf16=config.bf16,
+            optimizer=config.optimizer,
+            ema=config.ema,
+            accumulate=config.accumulate,
         )
 
     def learning_rate_at(self, step: int, total: int) -> float:
@@ -119,9 +132,12 @@ def train_by_epoch(
 ) -> Iterator[int]:
     """Trains a model in place, from its last checkpoint where there is one, one epoch each time it is asked.
 
+    With a moving average, whoever asks sees the averaged weights, and the model ends with them.
+
     Args:
         model: on the device of the images; its memory format becomes channels last.
-        step: what a step computes; called with the gradients set to none.
+        step: what a step computes; called with the gradients set to none, or, for the later parts of a batch, those of
+            the earlier ones.
         images: trained on.
         settings: of the loop.
         checkpoints: folder of the checkpoints; None to keep none.
@@ -142,7 +158,8 @@ def train_by_epoch(
     steps_per_epoch = len(images) // batch_size
     total = settings.epochs * steps_per_epoch
     identity = _identity(model, images, settings, depends_on or {})
-    done = _resume(model, optimizer, checkpoints, identity)
+    average = MovingAverage(model, settings.ema) if settings.ema else None
+    done = _resume(model, optimizer, average, checkpoints, identity)
     saved_at = reported_at = time.monotonic()
     order = np.zeros(0, np.int64)
     for number in range(done, total):
@@ -154,18 +171,34 @@ def train_by_epoch(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(number, total)
         optimizer.zero_grad(set_to_none=True)
-        metrics = step(batch, rng)
+        metrics = _accumulated(model, step, batch, rng, settings.accumulate)
         optimizer.step()
+        if average:
+            average.update(number)
         now = time.monotonic()
         last = number == total - 1
         if last or now - reported_at >= _REPORT_SECONDS:
             reported_at = now
             progress(number + 1, total, _finite(metrics, number + 1))
         if checkpoints is not None and (last or now - saved_at >= settings.checkpoint_seconds):
-            save_checkpoint(checkpoints, identity, Checkpoint(number + 1, _state(model, optimizer)))
+            save_checkpoint(checkpoints, identity, Checkpoint(number + 1, _state(model, optimizer, average)))
             saved_at = time.monotonic()
         if place == steps_per_epoch - 1:
-            yield epoch + 1
+            with average.applied() if average else nullcontext():
+                yield epoch + 1
+    if average:
+        average.apply()
+
+
+def _accumulated(
+    model: nn.Module, step: TrainingStep, batch: Batch, rng: np.random.Generator, parts: int
+) -> Mapping[str, Tensor]:
+    """Adds the gradients of a step to the model's parameters, their mean over parts of the batch; returns metrics."""
+    if parts == 1:
+        return step(batch, rng)
+    told = [step(part, rng) for part in batch.parts(min(parts, len(batch.labels)))]
+    torch._foreach_div_([p.grad for p in model.parameters() if p.grad is not None], len(told))
+    return {name: torch.stack([metrics[name] for metrics in told]).mean() for name in told[0]}
 
 
 def _finite(metrics: Mapping[str, Tensor], step: int) -> dict[str, float]:
@@ -175,18 +208,23 @@ def _finite(metrics: Mapping[str, Tensor], step: int) -> dict[str, float]:
     return values
 
 
-def _optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
+def _optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
 def _identity(
     model: nn.Module, images: TrainingImages, settings: LoopSettings, depends_on: Mapping[str, object]
 ) -> str:
+    # Options that are off are left out, as before there were any: their checkpoints are used.
+    off = {field.name for field in dataclasses.fields(settings) if getattr(settings, field.name) == field.default}
+    used = {name: v for name, v in dataclasses.asdict(settings).items() if name not in off & _OPTIONS}
     everything = {
-        "settings": {**dataclasses.asdict(settings), "checkpoint_seconds": None},
+        "settings": {**used, "checkpoint_seconds": None},
         "images": images.description,
         "weights": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
         "initial": _digest(model),
@@ -202,21 +240,30 @@ def _digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None) -> dict[str, Tensor]:
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    state |= {f"average.{name}": tensor for name, tensor in average.tensors.items()} if average else {}
     for name, parameter in model.named_parameters():
         for key, tensor in optimizer.state.get(parameter, {}).items():
             state[f"optimizer.{name}.{key}"] = tensor
     return {name: tensor.detach().cpu() for name, tensor in state.items()}
 
 
-def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: Path | None, identity: str) -> int:
+def _resume(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: MovingAverage | None,
+    checkpoints: Path | None,
+    identity: str,
+) -> int:
     checkpoint = load_checkpoint(checkpoints, identity) if checkpoints is not None else None
     if checkpoint is None:
         return 0
     model.load_state_dict(
         {name.removeprefix("model."): t for name, t in checkpoint.tensors.items() if name.startswith("model.")}
     )
+    if average:
+        average.load({name.removeprefix("average."): tensor for name, tensor in checkpoint.tensors.items()})
     for name, parameter in model.named_parameters():
         prefix = f"optimizer.{name}."
         state = {key.removeprefix(prefix): t for key, t in checkpoint.tensors.items() if key.startswith(prefix)}

@@ -4,11 +4,11 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.config import StandAloneConfig
 from nas.data import ImageData
@@ -68,12 +68,13 @@ def train_stand_alone(
     own_seed = int.from_bytes(hashlib.sha256(f"{seed} {architecture.key}".encode()).digest()[:4])
     space = space.with_data(image_channels=data.image_channels, classes=data.classes)
     network = Network(space.layers(architecture), seed=own_seed).to(device)
-    images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device)
+    images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device, config=config)
     settings = LoopSettings.of(config, seed=own_seed)
+    trained = cast(nn.Module, torch.compile(network)) if config.compile else network  # the same parameters
 
     def step(batch: Batch, _: np.random.Generator) -> dict[str, Tensor]:
-        logits = settings.forward(network, batch.at(network.resolution))
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=config.label_smoothing)
+        logits = settings.forward(trained, batch.at(network.resolution))
+        loss = batch.cross_entropy(logits, config.label_smoothing)
         torch.autograd.backward(loss)
         return {"loss": loss.detach(), "train_accuracy": (logits.argmax(1) == batch.labels).float().mean()}
 
@@ -84,7 +85,7 @@ def train_stand_alone(
         images,
         settings,
         checkpoints=checkpoints,
-        depends_on={"label_smoothing": config.label_smoothing},
+        depends_on={"label_smoothing": config.label_smoothing} | ({"compile": True} if config.compile else {}),
         progress=progress,
     )
     for done in epochs:

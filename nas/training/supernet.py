@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nas.config import SupernetConfig
@@ -56,7 +55,7 @@ def train_supernet(
     """
     space = space.with_data(image_channels=data.image_channels, classes=data.classes)
     supernet = Supernet(space, seed=seed).to(device)
-    images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device)
+    images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device, config=config)
     settings = LoopSettings.of(config, seed=seed)
     smallest, largest = space.smallest(), space.largest()
 
@@ -67,7 +66,7 @@ def train_supernet(
 
         # One backward pass a subnet: no more than one graph is in memory.
         answers = logits(largest)
-        loss = F.cross_entropy(answers, batch.labels, label_smoothing=config.label_smoothing)
+        loss = batch.cross_entropy(answers, config.label_smoothing)
         torch.autograd.backward(loss)
         for architecture in (smallest, *(space.sample(rng) for _ in range(config.random_subnets))):
             torch.autograd.backward(soft_cross_entropy(logits(architecture), answers))

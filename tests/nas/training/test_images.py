@@ -75,3 +75,52 @@ def test_the_description_tells_other_images_and_other_augmentation_apart(data: I
     assert described(data.train, True) == described(data.train, True)
     assert described(data.train, True) != described(data.train, False)
     assert described(data.train, True) != described(changed, True)
+
+
+def two_kinds() -> Split:
+    """Black images of class 0 and white ones of class 1."""
+    images = np.zeros((40, 1, 8, 8), np.uint8)
+    images[20:] = 255
+    return Split(images, np.repeat([0, 1], 20))
+
+
+@pytest.mark.parametrize("option", ["mixup", "cutmix"])
+def test_mixed_images_have_the_labels_of_both_by_their_share_of_the_pixels(option: str) -> None:
+    images = TrainingImages(two_kinds(), (0.0,), (1.0,), shift=False, **{option: 1.0})
+    shares = []
+    for seed in range(10):
+        batch = images.batch(np.arange(40), np.random.default_rng(seed))
+        white = batch.at(8).mean((1, 2, 3))
+        # Logits whose loss is the share of class 1.
+        logits = torch.stack([torch.zeros(40), torch.full((40,), 30.0)], 1)
+        losses = [
+            part.cross_entropy(logits[:1]).item() / 30 for part in batch.parts(40)
+        ]  # 1 where class 1 has no part in the label
+        np.testing.assert_allclose(1 - np.array(losses), white.numpy(), atol=1e-5)
+        assert ((white > 0.5).long() == batch.labels)[white != 0.5].all()
+        shares += [share for share in white.tolist() if 0 < share < 1]
+        values = batch.at(8).unique()
+        assert (len(values) == 2) == (option == "cutmix"), "CutMix pastes pixels, mixup blends them"
+    assert len(shares) > 50
+
+
+def test_both_kinds_of_mixing_take_turns() -> None:
+    images = TrainingImages(two_kinds(), (0.0,), (1.0,), shift=False, mixup=1.0, cutmix=1.0)
+    kinds = {len(images.batch(np.arange(40), np.random.default_rng(seed)).at(8).unique()) == 2 for seed in range(20)}
+    assert kinds == {True, False}
+
+
+def test_options_that_are_off_leave_the_description_as_it_was(data: ImageData) -> None:
+    plain = TrainingImages(data.train, data.mean, data.std, shift=True)
+    assert set(plain.description) == {"sha256", "mean", "std", "shift", "flip"}
+    mixed = TrainingImages(data.train, data.mean, data.std, shift=True, cutmix=0.5, random=0.2)
+    assert mixed.description == plain.description | {"cutmix": 0.5, "random": 0.2}
+
+
+def test_the_parts_of_a_batch_are_the_batch(data: ImageData) -> None:
+    images = TrainingImages(data.train, data.mean, data.std, shift=True, flip=True, mixup=0.3)
+    batch = images.batch(np.arange(21), np.random.default_rng(0))
+    parts = batch.parts(4)
+    assert [len(part.labels) for part in parts] == [6, 5, 5, 5]
+    assert torch.equal(torch.cat([part.at(12) for part in parts]), batch.at(12))
+    assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)

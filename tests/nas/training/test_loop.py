@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import json
 import re
 from itertools import chain, pairwise
 from pathlib import Path
@@ -9,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.config import StandAloneConfig
 from nas.data import ImageData
 from nas.errors import RunError
 from nas.training.images import Batch, TrainingImages
-from nas.training.loop import LoopSettings, TrainingStep, train
+from nas.training.loop import LoopSettings, TrainingStep, _digest, _identity, train
 from search_spaces.network import Network
 from tests.nas.training.parts import SPACE
 
@@ -199,3 +202,71 @@ def test_fewer_images_than_a_batch_are_one_batch(data: ImageData) -> None:
     settings = dataclasses.replace(SETTINGS, batch_size=1000)
     train(network, classify(network), images_of(data), settings, progress=lambda step, *_: told.append(step))
     assert told[-1] == 4
+
+
+def test_a_batch_in_parts_gives_the_gradients_of_the_whole(data: ImageData) -> None:
+    def trained_in(parts: int) -> Network:
+        # Without batch norm, whose statistics are those of a part.
+        layers = [dataclasses.replace(layer, batch_norm=False) for layer in SPACE.layers(SPACE.largest())]
+        network = Network(layers, seed=1).train()
+
+        def step(batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
+            loss = batch.cross_entropy(network(batch.at(8)))
+            loss.backward()
+            return {"loss": loss.detach()}
+
+        told: list[float] = []
+        settings = dataclasses.replace(SETTINGS, epochs=1, learning_rate=1e-3, accumulate=parts)
+        train(network, step, images_of(data), settings, progress=lambda *state: told.append(state[2]["loss"]))
+        losses.append(told[-1])
+        return network
+
+    losses: list[float] = []
+    whole, parts = trained_in(1), trained_in(4)
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_sgd_takes_the_step_of_nesterov_momentum(data: ImageData) -> None:
+    network = nn.Linear(3, 1, bias=False)
+    start = network.weight.detach().clone()
+
+    def step(batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
+        network.weight.grad = torch.ones_like(network.weight)
+        return {}
+
+    settings = LoopSettings(
+        epochs=2, batch_size=len(data.train), learning_rate=0.1, seed=0, weight_decay=0, warmup_fraction=0,
+        optimizer="sgd",
+    )  # fmt: skip
+    train(network, step, images_of(data), settings)
+    rates = [settings.learning_rate_at(number, 2) for number in range(2)]
+    # Momentum 0.9: the velocity is 1, then 1.9; Nesterov's step is the gradient plus 0.9 times the velocity.
+    moved = rates[0] * (1 + 0.9 * 1) + rates[1] * (1 + 0.9 * 1.9)
+    torch.testing.assert_close(network.weight.detach(), start - moved)
+
+
+def test_options_that_are_off_leave_checkpoints_and_runs_those_of_a_time_before_them(data: ImageData) -> None:
+    network = new_network()
+    before = {
+        "settings": {
+            "epochs": 4, "batch_size": 16, "learning_rate": 1e-2, "seed": 5, "weight_decay": 1e-4,
+            "warmup_fraction": 0.1, "checkpoint_seconds": None, "bf16": True,
+        },
+        "images": images_of(data).description,
+        "weights": {name: list(tensor.shape) for name, tensor in network.state_dict().items()},
+        "initial": _digest(network),
+    }  # fmt: skip
+    expected = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
+    assert _identity(network, images_of(data), SETTINGS, {}) == expected
+    for change in ({"ema": 0.9}, {"accumulate": 2}, {"optimizer": "sgd"}):
+        assert _identity(network, images_of(data), dataclasses.replace(SETTINGS, **change), {}) != expected
+
+    dumped = json.loads(StandAloneConfig().model_dump_json())
+    assert set(dumped) == {
+        "epochs", "batch_size", "learning_rate", "weight_decay", "warmup_fraction", "label_smoothing", "augment",
+        "threads", "checkpoint_seconds", "method", "early_stopping",
+    }  # fmt: skip
+    used = StandAloneConfig(ema=0.99, compile=True)
+    assert StandAloneConfig.model_validate(used.model_dump()) == used

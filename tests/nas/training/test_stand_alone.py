@@ -2,10 +2,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from nas.config import DataConfig, StandAloneConfig
 from nas.data import ImageData, load_data
@@ -20,6 +22,7 @@ CONFIG = StandAloneConfig(epochs=3, batch_size=16, learning_rate=1e-2, checkpoin
 
 KILLED = """
 import os, signal, sys
+from collections.abc import Iterator
 from pathlib import Path
 import torch
 from tests.nas.training.test_stand_alone import train
@@ -103,3 +106,41 @@ def test_a_trained_network_is_loaded_and_a_damaged_one_is_named(tmp_path: Path) 
     file(tmp_path).write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r"network\.safetensors is damaged"):
         trained_alone(train(tmp_path))
+
+
+def test_a_training_with_every_option_goes_on_where_it_was_stopped(data: ImageData, tmp_path: Path) -> None:
+    options = {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "random_augment": 0.5, "accumulate": 2, "optimizer": "sgd"}
+    config = CONFIG.model_copy(update=options)
+
+    def trained(folder: Path) -> Iterator[tuple[int, Network]]:
+        return train_stand_alone(SPACE.smallest(), SPACE, data, config, folder, seed=0)
+
+    for epochs, _ in trained(tmp_path / "stopped"):
+        if epochs == 2:
+            break
+    resumed, whole = trained_alone(trained(tmp_path / "stopped")), trained_alone(trained(tmp_path / "whole"))
+    assert equal(resumed, whole)
+    plain = trained_alone(train(tmp_path / "plain"))
+    assert not equal(whole, plain)
+
+
+def test_a_compiled_training_gives_the_weights_of_a_plain_one(
+    data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The backend that generates code takes minutes on a CPU; this one stops before that.
+    compiled_by: list[object] = []
+    compile_module = torch.compile
+
+    def quick(module: nn.Module) -> object:
+        compiled_by.append(module)
+        return compile_module(module, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", quick)
+    networks = {}
+    for compiled in (True, False):
+        config = CONFIG.model_copy(update={"epochs": 1, "compile": compiled})
+        epochs = train_stand_alone(SPACE.smallest(), SPACE, data, config, tmp_path / str(compiled), seed=0)
+        networks[compiled] = trained_alone(epochs)
+    assert compiled_by == [networks[True]]
+    for name, tensor in weights(networks[False]).items():
+        torch.testing.assert_close(weights(networks[True])[name], tensor, rtol=1e-3, atol=1e-3)

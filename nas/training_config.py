@@ -1,0 +1,127 @@
+"""The part of the experiment file that says where accuracy comes from, and how networks are trained for it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from search_spaces.typed_yaml import FileModel
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+_OPTIONS = {"optimizer", "ema", "mixup", "cutmix", "random_augment", "accumulate", "bf16", "compile"}
+
+
+class TrainingConfig(FileModel):
+    """How a network, or a supernet, is trained.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images a step.
+        learning_rate: peak, of AdamW under a cosine schedule with warm-up; the default suits a few hundred steps of
+            networks like those of ``tiny``, large networks want a tenth of it.
+        weight_decay: of AdamW.
+        warmup_fraction: share of the steps with rising learning rate.
+        label_smoothing: of the loss against the labels.
+        augment: random shifts and, where `data.flip` allows it, mirroring.
+        threads: CPU threads of training and distillation. Networks for small images gain nothing from a second one,
+            and lose much where another process wants its core.
+        checkpoint_seconds: at most this much training is lost when the process is killed.
+        optimizer: ``adamw`` or ``sgd`` (Nesterov momentum 0.9; it wants another learning rate).
+        ema: decay of an exponential moving average of the weights, which is what the training ends with; 0 for none.
+            Between .99 and .9999; early steps count less (`nas.training.average`).
+        mixup: alpha of mixup (Zhang et al., arXiv:1710.09412); 0 for none.
+        cutmix: alpha of CutMix (Yun et al., arXiv:1905.04899); 0 for none. Where both are on, each batch gets one.
+        random_augment: strength of two random operations on each image, 0 to 1, after RandAugment (Cubuk et al.,
+            arXiv:1909.13719); 0 for none.
+        accumulate: parts that a batch is computed in, one after the other, so that larger batches fit in memory. Batch
+            norm sees the parts, and each part draws its own subnets.
+        bf16: whether a GPU computes in bfloat16 where that is safe; a CPU never does, it is slower with it.
+    """
+
+    epochs: Count = 16
+    batch_size: Count = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 4e-2
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: bool = True
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 20.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    ema: Share = 0.0
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    random_augment: Annotated[float, Field(ge=0, le=1)] = 0.0
+    accumulate: Count = 1
+    bf16: bool = True
+
+    @model_validator(mode="after")
+    def _parts_of_a_batch(self) -> Self:
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate must be at most batch_size, got {self.accumulate} of {self.batch_size}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # Runs and ledgers of a time before an option existed stay those of an experiment that does not use it.
+        fields: dict[str, object] = dump(self)
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in _OPTIONS or value != type(self).model_fields[name].default
+        }
+
+
+class SupernetConfig(TrainingConfig):
+    """Accuracy from a weight-sharing supernet trained once: ``accuracy: {method: supernet}``.
+
+    Attributes:
+        random_subnets: subnets sampled a step beside the largest and the smallest (sandwich rule); the labels teach
+            the largest one only.
+        calibration_images: training images whose statistics batch norm uses in an evaluated subnet.
+    """
+
+    method: Literal["supernet"] = "supernet"
+    random_subnets: Annotated[int, Field(ge=0)] = 2
+    calibration_images: Count = 256
+
+
+class EarlyStoppingConfig(FileModel):
+    """Asynchronous successive halving (ASHA; Li et al., arXiv:1810.05934) among networks of like latency.
+
+    After ``min_epochs``, and at every ``reduction_factor`` times as many epochs, a network goes on only where it is
+    among the best ``1 / reduction_factor`` of those of its latency band that came so far.
+
+    Attributes:
+        min_epochs: that every network gets.
+        reduction_factor: between one decision and the next, in epochs and in networks.
+        latency_ratio: width of a band: its slowest network takes this many times as long as its fastest.
+    """
+
+    min_epochs: Count = 4
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    latency_ratio: Annotated[float, Field(gt=1)] = 1.25
+
+
+class StandAloneConfig(TrainingConfig):
+    """Accuracy from training every candidate by itself: ``accuracy: {method: stand_alone}``.
+
+    Attributes:
+        early_stopping: null trains every candidate to the end; it needs `ray.executor: ray`.
+        compile: whether torch.compile makes the network faster; it takes a minute or more for each one, needs a C++
+            compiler on a CPU, and pays where a training takes much longer. A supernet changes its shape in every step
+            and gains nothing, so it has no such option.
+    """
+
+    method: Literal["stand_alone"] = "stand_alone"
+    early_stopping: EarlyStoppingConfig | None = None
+    compile: bool = False
+
+    @model_validator(mode="after")
+    def _decides_before_the_end(self) -> "StandAloneConfig":
+        if self.early_stopping and self.early_stopping.min_epochs >= self.epochs:
+            raise ValueError(
+                f"early_stopping.min_epochs must be less than epochs, got {self.early_stopping.min_epochs} of "
+                f"{self.epochs}"
+            )
+        return self
