@@ -104,11 +104,14 @@ class DeviceConfig(FileModel):
             docs/devices.md lists them.
         precision: of the measured file.
         threads: of the runtime, pinned.
+        host: NAME where the device is not within reach of this machine, but of that machine of the Ray cluster
+            (`ray.address`) which has the resource ``device:NAME``; measuring runs there.
     """
 
     device: str
     precision: Literal["fp32", "int8"] = "fp32"
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
 
     @field_validator("device")
     @classmethod
@@ -291,6 +294,16 @@ class ExperimentConfig(FileModel):
         for objective in (*self.parsed_objectives, *(constraint.objective for constraint in self.parsed_constraints)):
             if objective.device and objective.device not in self.devices:
                 raise ValueError(f"{objective.name} names a device that `devices` does not list: {list(self.devices)}")
+        return self
+
+    @model_validator(mode="after")
+    def _hosts_are_in_a_cluster(self) -> "ExperimentConfig":
+        for name, device in self.devices.items():
+            if device.host and self.ray.address == "local":
+                raise ValueError(
+                    f"devices.{name}.host names a machine of a Ray cluster, and ray.address is local: give the "
+                    "cluster's address, or leave host out"
+                )
         return self
 
     @model_validator(mode="after")

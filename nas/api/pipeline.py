@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -247,8 +248,14 @@ def _measure(run: Run, device: str, space: SearchSpace, progress: ProgressListen
     from latency_predictors.store import MeasurementSet
 
     config = run.config
+    host = config.devices[device].host
+    measure = measure_networks
+    if host:
+        from nas.search.executors.device_host import measure_networks_on  # with Ray
+
+        measure = partial(measure_networks_on, host, config.ray)
     with run.stage(f"measure {device}"):
-        rows = measure_networks(
+        rows = measure(
             distinct_networks(space, config.latency.count, config.seed),
             profile_of(config.devices[device]),
             preset=config.latency.preset,
@@ -357,6 +364,7 @@ def finish(run_dir: Path, keys: Sequence[str] = (), progress: ProgressListener =
             seed=config.seed,
             preset=config.latency.preset,
             flip=config.data.flip,
+            ray=config.ray,
         )
         with run.stage("finish"):
             bundles = finishing.finish([Pick(point.architecture, point.values) for point in points], progress)

@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from latency_predictors.graphs.model_file import build_models
 from latency_predictors.graphs.tflite_graph import ConversionError
 from latency_predictors.store import MeasurementSet
-from nas.config import DeviceConfig, FinishConfig
+from nas.config import DeviceConfig, FinishConfig, RayConfig
 from nas.data import ImageData, inputs
 from nas.errors import RunError
 from nas.finish.bundle import CARD, REPORT, WEIGHTS, Bundle, read_bundle
@@ -58,6 +58,7 @@ class Finishing:
         seed: of training and of the order of measuring.
         preset: how carefully files are measured.
         flip: whether training may mirror images.
+        ray: the cluster of devices that have a host.
     """
 
     weights: WeightSource
@@ -69,6 +70,7 @@ class Finishing:
     seed: int
     preset: str = "quick"
     flip: bool = False
+    ray: RayConfig = field(default_factory=RayConfig)
 
     def finish(self, picks: Sequence[Pick], progress: ProgressListener = silent) -> tuple[Bundle, ...]:
         """Returns the bundles of the picks, in order.
@@ -132,7 +134,9 @@ class Finishing:
             "mean": self.data.mean,
             "std": self.data.std,
             "config": self.config.model_dump(mode="json", exclude={"models"}),
-            "devices": {name: device.model_dump(mode="json") for name, device in self.devices.items()},
+            "devices": {
+                name: device.model_dump(mode="json", exclude={"host"}) for name, device in self.devices.items()
+            },
             "constraints": [constraint.text for constraint in self.constraints],
             "seed": self.seed,
             "preset": self.preset,
@@ -229,6 +233,7 @@ class Finishing:
             ],
             self.devices,
             self.constraints,
+            ray=self.ray,
             preset=self.preset,
             seed=self.seed,
             store=MeasurementSet(self.folder / "measurements.parquet"),

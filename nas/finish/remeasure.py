@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from latency_predictors.measurement import DeviceProfile, Measurement
 from latency_predictors.session import measure_files
 from latency_predictors.store import MeasurementSet
-from nas.config import DeviceConfig
+from nas.config import DeviceConfig, RayConfig
 from nas.finish.export import FileKind
 from nas.finish.report import LatencyReport, Outcome
 from nas.objectives import Constraint, Value
@@ -65,6 +66,7 @@ def measure_latencies(
     devices: Mapping[str, DeviceConfig],
     constraints: Sequence[Constraint],
     *,
+    ray: RayConfig,
     preset: str,
     seed: int,
     store: MeasurementSet,
@@ -76,6 +78,7 @@ def measure_latencies(
         files: of all networks.
         devices: the experiment's, by name.
         constraints: the experiment's; those on latency are part of the promise.
+        ray: the cluster of devices that have a host.
         preset: how carefully to measure.
         seed: of the order of measuring.
         store: where measurements are kept; what it has of the same file is not measured again.
@@ -97,7 +100,13 @@ def measure_latencies(
         def told(done: int, total: int, text: str, number: int = number, target: Target = target) -> None:
             progress((number + done / max(1, total)) / len(groups), f"{target.profile.id}: {text}")
 
-        rows = measure_files(
+        host = devices[target.device].host if target.device else None
+        measure = measure_files
+        if host:
+            from nas.search.executors.device_host import measure_files_on  # with Ray
+
+            measure = partial(measure_files_on, host, ray)
+        rows = measure(
             [file.path for file in group],
             target.profile,
             architectures=[file.architecture for file in group],

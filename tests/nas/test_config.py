@@ -57,6 +57,7 @@ def test_all_errors_of_a_file_come_at_once_each_with_its_path():
         ("objectives=[accuracy,latency_ms@phone]", "a device that `devices` does not list"),
         ("devices.cpu.device=ssh/pi", "device must be one of adb/SERIAL/litert, "),
         ("devices.cpu.device=ssh/-oProxyCommand/litert", "an SSH host is a name"),
+        ("devices.cpu.host=pixel8", r"devices\.cpu\.host names a machine of a Ray cluster, and ray\.address is loc"),
         ("objectives=[macs,parameters]", "accuracy must be among the objectives"),
         ("objectives=[accuracy,accuracy]", "must differ"),
         ("data.name=idx", "path is required"),
