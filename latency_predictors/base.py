@@ -9,8 +9,10 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_predictors.architecture_features import Spaces, feature_tables
 from latency_predictors.conformal import cv_plus, fold_numbers, least_rows
-from latency_predictors.features import network_features
+from latency_predictors.features import FEATURE_NAMES, network_features
+from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
 
@@ -22,6 +24,7 @@ LEVEL = 0.9
 """Coverage that intervals are made for."""
 FOLDS = 10
 """Models behind an interval, each fitted without one fold of the rows."""
+_CHUNK = 1 << 12  # architectures looked at together, so that their features stay in the cache
 LEAST_ROWS = least_rows(LEVEL) + 1
 NOISE_FLOOR = 0.02
 """Relative error below which a measurement gains no weight: what the protocol accepts as exact."""
@@ -56,9 +59,9 @@ class Prediction:
 class LatencyPredictor(ABC):
     """Learns a positive cost (latency, energy, memory) of networks on one device profile from measured networks.
 
-    A subclass says how a model of the logarithm is fitted and asked (`_fit`, `_predict`); this class checks what comes
-    in, turns networks into features, adds the 90 % interval (CV+, `latency_predictors.conformal`), and gives and takes
-    everything learned as arrays.
+    A subclass says how models of the logarithm are fitted and asked (`_fit`, `_predict`), all of an interval at once,
+    so that they can share work; this class checks what comes in, turns networks into features, adds the 90 % interval
+    (CV+, `latency_predictors.conformal`), and gives and takes everything learned as arrays.
 
     Whoever makes a predictor calls `fit` once, before anything else. `predict` changes nothing: it may be called by
     many threads at once, and the fitted object may be sent to worker processes (it holds arrays only). Everything is
@@ -69,14 +72,17 @@ class LatencyPredictor(ABC):
         metric: what is predicted, with its unit in the name, such as ``latency_ms``.
         device: id of the device profile (`latency_predictors.measurement.DeviceProfile.id`).
         seed: of the folds.
+        columns: names of the features learned from: the physical ones of `latency_predictors.features`, choices such as
+            ``stage1.kernel=3`` (`latency_predictors.choice_features`), or both.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, metric: str, device: str, *, seed: int = 0) -> None:
+    def __init__(self, metric: str, device: str, *, seed: int = 0, columns: Sequence[str] = FEATURE_NAMES) -> None:
         self.metric = metric
         self.device = device
         self.seed = seed
+        self.columns = tuple(columns)
         self._models: list[Model] = []  # the first learned from all rows, each other left out a fold
         self._fold = np.empty(0, dtype=np.int64)
         self._residuals = np.empty(0)
@@ -93,11 +99,11 @@ class LatencyPredictor(ABC):
         Raises:
             InputError: too few networks, or a value or noise that cannot be one.
         """
-        return self.fit_features(network_features(networks), values, noise)
+        return self.fit_features(self._features(networks), values, noise)
 
     def predict(self, networks: Iterable[Sequence[LayerSpec]]) -> Prediction:
         """Returns the cost of m networks with a 90 % interval for what would be measured."""
-        return self.predict_features(network_features(networks))
+        return self.predict_features(self._features(networks))
 
     def fit_features(self, features: Floats, values: Floats, noise: Floats | None = None) -> Self:
         """As `fit`, for the features ``(n, d)`` of the networks (`network_features`)."""
@@ -107,12 +113,9 @@ class LatencyPredictor(ABC):
         logs = np.log(values)
         weights = 1 / (1 + np.square(noise / NOISE_FLOOR))
         fold = fold_numbers(features, FOLDS, np.random.default_rng(self.seed))
-        model = self._fit(features, logs, weights, None)
-        models, residuals = [model], np.empty(len(logs))
-        for number in range(fold.max() + 1):
-            out = fold == number
-            models.append(self._fit(features[~out], logs[~out], weights[~out], model))
-            residuals[out] = np.abs(self._predict(models[-1], features[out]) - logs[out])
+        kept = np.column_stack([np.ones(len(logs)), fold[:, None] != np.arange(fold.max() + 1)])
+        models = self._fit(features, logs, weights[:, None] * kept)
+        residuals = np.abs(self._predict(models[1:], features)[fold, np.arange(len(logs))] - logs)
         self._models, self._fold, self._residuals = models, fold, residuals
         return self
 
@@ -120,7 +123,7 @@ class LatencyPredictor(ABC):
         """As `predict`, for the features ``(m, d)`` of the networks."""
         if not self._models:
             raise RuntimeError("fit the predictor before it predicts")
-        mean, *without_fold = [self._predict(model, features) for model in self._models]
+        mean, *without_fold = self._predict(self._models, features)
         lower, upper = cv_plus(np.stack(without_fold), self._fold, self._residuals, LEVEL)
         # The centre comes from all rows, the ends from the models that left some out: they may disagree far away.
         return Prediction(np.exp(mean), np.exp(np.minimum(lower, mean)), np.exp(np.maximum(upper, mean)))
@@ -131,49 +134,93 @@ class LatencyPredictor(ABC):
         Args:
             features: ``(n, d)``, of the rows as they were fitted.
         """
-        each = np.stack([self._predict(model, features) for model in self._models[1:]])
-        logs = each[self._fold, np.arange(len(features))]
+        logs = self._predict(self._models[1:], features)[self._fold, np.arange(len(features))]
         rows = len(features) - 1
         rank = min(rows, math.ceil(LEVEL * (rows + 1) - 1e-9))
         radius = np.array([np.sort(np.delete(self._residuals, row))[rank - 1] for row in range(len(features))])
         return Prediction(np.exp(logs), np.exp(logs - radius), np.exp(logs + radius))
 
+    def predict_architectures(self, architectures: Sequence[Architecture], spaces: Spaces) -> Prediction:
+        """As `predict`, for m architectures; what their networks share is worked out once.
+
+        Args:
+            architectures: to predict.
+            spaces: of the architectures by name, for a predictor with physical columns.
+
+        Raises:
+            InputError: the space of one is not known, or does not have it.
+        """
+        ends = np.empty((3, len(architectures)))
+        for rows, table in feature_tables(architectures, self.columns, spaces):
+            for start in range(0, len(rows), _CHUNK):
+                found = self.predict_features(table.rows(slice(start, start + _CHUNK)))
+                ends[:, rows[start : start + _CHUNK]] = found.mean, found.lower, found.upper
+        return Prediction(*ends)
+
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Returns everything learned; `restore` turns it into a predictor that predicts the same to the last bit."""
-        models = {f"{i}.{name}": array for i, model in enumerate(self._models) for name, array in model.items()}
+        # What models share is there once, with the first.
+        models = {
+            f"{i}.{name}": array
+            for i, model in enumerate(self._models)
+            for name, array in model.items()
+            if i == 0 or array is not self._models[0].get(name)
+        }
         return {"fold": self._fold, "residuals": self._residuals, **models}
 
     @classmethod
-    def restore(cls, metric: str, device: str, seed: int, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
+    def restore(
+        cls,
+        metric: str,
+        device: str,
+        seed: int,
+        arrays: Mapping[str, NDArray[np.generic]],
+        columns: Sequence[str] = FEATURE_NAMES,
+    ) -> Self:
         """Returns the fitted predictor whose `arrays` these are.
 
         Raises:
             KeyError: an array is missing.
         """
-        predictor = cls(metric, device, seed=seed)
+        predictor = cls(metric, device, seed=seed, columns=columns)
         predictor._fold = arrays["fold"].astype(np.int64)
         predictor._residuals = arrays["residuals"].astype(np.float64)
         predictor._models = [{} for _ in range(int(predictor._fold.max()) + 2)]
         for name in sorted(arrays.keys() - {"fold", "residuals"}):
             index, _, field = name.partition(".")
             predictor._models[int(index)][field] = arrays[name].astype(np.float64)
+        predictor._models = [predictor._models[0] | model for model in predictor._models]
         return predictor
 
+    def _features(self, networks: Iterable[Sequence[LayerSpec]]) -> Floats:
+        if self.columns != FEATURE_NAMES:
+            raise RuntimeError("layers do not tell choices: use `architecture_features` with `fit_features` and so on")
+        return network_features(networks)
+
+    @property
+    def _choices(self) -> NDArray[np.bool_]:
+        """``(d,)``, which columns are choices; the others are physical."""
+        return np.array(["=" in name for name in self.columns], dtype=np.bool_)
+
+    @property
+    def _summable(self) -> NDArray[np.bool_]:
+        """``(d,)``, the columns that costs are summed over: the physical ones, where there are any."""
+        return ~self._choices if not self._choices.all() else self._choices
+
     @abstractmethod
-    def _fit(self, features: Floats, logs: Floats, weights: Floats, like: Model | None) -> Model:
-        """Returns a model of rows.
+    def _fit(self, features: Floats, logs: Floats, weights: Floats) -> list[Model]:
+        """Returns k models of the same rows.
 
         Args:
             features: ``(n, d)``.
             logs: ``(n,)``, natural logarithms of the values.
-            weights: ``(n,)``, 1 for an exact row, towards 0 for a noisy one.
-            like: the model of all rows where this one leaves some out, for settings that are costly to choose; None
-                where there is none.
+            weights: ``(n, k)``, for each model 1 for an exact row, towards 0 for a noisy one, and 0 for a row that it
+                must not see. The first model sees all rows, and settings that are costly to choose are chosen on it.
         """
 
     @abstractmethod
-    def _predict(self, model: Model, features: Floats) -> Floats:
-        """Returns the logarithms ``(m,)`` that a model predicts for features ``(m, d)``."""
+    def _predict(self, models: Sequence[Model], features: Floats) -> Floats:
+        """Returns the logarithms ``(k, m)`` that k of the models predict for features ``(m, d)``."""
 
 
 def _check_rows(features: Floats, values: Floats, noise: Floats) -> None:

@@ -101,8 +101,8 @@ class CatalogEntry(FileModel):
 
     @property
     def of_choices(self) -> bool:
-        """Whether it predicts from `latency_predictors.choice_features`, not from layers."""
-        return self.features != FEATURE_NAMES and all("=" in name for name in self.features)
+        """Whether it knows networks by their choices alone, not by their layers."""
+        return all("=" in name for name in self.features)
 
 
 class Verification(FileModel):
@@ -165,7 +165,7 @@ class Catalog:
                     seed=predictor.seed,
                     training_set=fitted.training_set,
                     rows=fitted.validations[0].scores.rows,
-                    features=fitted.features,
+                    features=predictor.columns,
                     validations=fitted.validations,
                     versions={"hwnas": version("hwnas"), "numpy": np.__version__, "python": platform.python_version()},
                     created=datetime.now(UTC),
@@ -231,7 +231,7 @@ class Catalog:
 
         Args:
             name: as users write it.
-            of_choices: whether one of choices will do; its `predict_features` takes the entry's features.
+            of_choices: whether one of choices alone will do.
 
         Raises:
             InputError: there is no such predictor, a file of it is damaged, another version of the product made it, or
@@ -243,7 +243,7 @@ class Catalog:
             raise InputError(
                 f"{entry.id} predicts vectors of a space without known layers; fit one to networks instead"
             )
-        if entry.features != FEATURE_NAMES and not entry.of_choices:
+        if not entry.of_choices and tuple(name for name in entry.features if "=" not in name) != FEATURE_NAMES:
             raise InputError(f"{folder} was fitted to other features than this version computes; fit it again")
         record = entry.files.get(ARRAYS)
         try:
@@ -253,7 +253,8 @@ class Catalog:
         if record is None or (len(data), hashlib.sha256(data).hexdigest()) != (record.bytes, record.sha256):
             raise _damaged(folder / ARRAYS, "its size or SHA-256 is not the one in the manifest")
         try:
-            return predictor_kind(entry.kind).restore(entry.metric, entry.device, entry.seed, load_arrays(data))
+            arrays = load_arrays(data)
+            return predictor_kind(entry.kind).restore(entry.metric, entry.device, entry.seed, arrays, entry.features)
         except (SafetensorError, KeyError, IndexError, ValueError) as error:
             raise _damaged(folder / ARRAYS, str(error).splitlines()[0]) from None
 

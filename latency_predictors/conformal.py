@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-_CHUNK = 1 << 22  # guesses held in memory at once
+_CHUNK = 256  # networks looked at together; few, as their fold predictions then differ little
 
 
 def least_rows(level: float) -> int:
@@ -61,12 +61,31 @@ def cv_plus(fold_predictions: Floats, fold: Integers, residuals: Floats, level: 
     rank = math.ceil(level * (rows + 1) - 1e-9)
     if rank > rows:
         raise ValueError(f"an interval of level {level} needs at least {least_rows(level)} rows, got {rows}")
+    order = np.argsort(residuals, kind="stable")
+    fold, residuals = fold[order], residuals[order]
     lower, upper = np.empty(new), np.empty(new)
-    step = max(1, _CHUNK // rows)
-    for start in range(0, new, step):
-        part = slice(start, min(start + step, new))
-        centres = fold_predictions[fold, part]
-        upper[part] = np.partition(centres + residuals[:, None], rank - 1, axis=0)[rank - 1]
+    for start in range(0, new, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        upper[part] = _select(fold_predictions[:, part], fold, residuals, rank)
         # The same rank counted from the other end: floor(alpha (n + 1)) from below.
-        lower[part] = np.partition(centres - residuals[:, None], rows - rank, axis=0)[rows - rank]
+        lower[part] = -_select(-fold_predictions[:, part], fold, residuals, rank)
     return lower, upper
+
+
+def _select(centres: Floats, fold: Integers, residuals: Floats, rank: int) -> Floats:
+    """Returns for each network the guess of a rank, counted from 1, among ``centres[fold] + residuals``.
+
+    Args:
+        centres: ``(folds, m)``.
+        fold: ``(n,)``.
+        residuals: ``(n,)``, ascending.
+        rank: 1 to n.
+    """
+    # The guess wanted lies between the least and the largest centre plus the residual of that rank: guesses with much
+    # smaller residuals are below it, those with much larger ones above, and need not be looked at.
+    reach = float(np.ptp(centres, axis=0).max())
+    reach += 1e-12 * (1 + abs(float(residuals[rank - 1])))  # rounding
+    begin, end = np.searchsorted(residuals, residuals[rank - 1] + np.array([-reach, reach]))
+    begin, end = min(begin, rank - 1), max(end, rank)
+    guesses = centres[fold[begin:end]] + residuals[begin:end, None]
+    return np.asarray(np.partition(guesses, rank - 1 - begin, axis=0)[rank - 1 - begin])

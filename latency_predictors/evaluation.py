@@ -57,25 +57,31 @@ class FittedPredictor:
         predictor: fitted on all rows.
         validations: of every kind that was tried, the chosen one first.
         training_set: twelve hexadecimal digits of the SHA-256 of the rows learned from, whatever their order.
-        features: names of the columns learned from.
     """
 
     predictor: LatencyPredictor
     validations: tuple[CrossValidation, ...]
     training_set: str
-    features: tuple[str, ...] = FEATURE_NAMES
 
 
 def cross_validate(
-    kind: str, features: Floats, values: Floats, noise: Floats | None = None, *, folds: int = 5, repeats: int = 3
+    kind: str,
+    features: Floats,
+    values: Floats,
+    noise: Floats | None = None,
+    *,
+    columns: Sequence[str] = FEATURE_NAMES,
+    folds: int = 5,
+    repeats: int = 3,
 ) -> CrossValidation:
     """Returns the scores of a kind of predictor on rows it has not seen.
 
     Args:
         kind: a name of `latency_predictors.kinds.list_kinds`.
-        features: ``(n, d)``, of `network_features`.
+        features: ``(n, d)``, of `latency_predictors.architecture_features` or `network_features`.
         values: ``(n,)``, the measured cost, above zero.
         noise: ``(n,)``, relative uncertainty of each value; weighs the rows learned from, not those scored.
+        columns: names of the features.
         folds: at least 2.
         repeats: with other folds; the seeds are 0, 1, ...
 
@@ -85,14 +91,14 @@ def cross_validate(
     found = []
     for seed in range(repeats):
         fold = fold_numbers(features, folds, np.random.default_rng([seed, folds]))
-        columns = np.empty((3, len(values)))
+        ends = np.empty((3, len(values)))
         for number in range(fold.max() + 1):
             out = fold == number
-            predictor = predictor_kind(kind)("value", "", seed=seed)
+            predictor = predictor_kind(kind)("value", "", seed=seed, columns=columns)
             predictor.fit_features(features[~out], values[~out], None if noise is None else noise[~out])
             prediction = predictor.predict_features(features[out])
-            columns[:, out] = prediction.mean, prediction.lower, prediction.upper
-        found.append(scores(Prediction(*columns), values))
+            ends[:, out] = prediction.mean, prediction.lower, prediction.upper
+        found.append(scores(Prediction(*ends), values))
     return CrossValidation(kind, folds, repeats, Scores.mean(found))
 
 
@@ -108,14 +114,35 @@ def fit_predictor(
     repeats: int = 3,
     seed: int = 0,
 ) -> FittedPredictor:
+    """As `fit_best_predictor`, for networks of which only the layers are known."""
+    return fit_best_predictor(
+        network_features(networks), values, noise, metric=metric, device=device, columns=FEATURE_NAMES, kinds=kinds,
+        folds=folds, repeats=repeats, seed=seed,
+    )  # fmt: skip
+
+
+def fit_best_predictor(
+    features: Floats,
+    values: Floats,
+    noise: Floats | None = None,
+    *,
+    metric: str,
+    device: str,
+    columns: Sequence[str],
+    kinds: Sequence[str] | None = None,
+    folds: int = 5,
+    repeats: int = 3,
+    seed: int = 0,
+) -> FittedPredictor:
     """Returns a predictor of the kind with the lowest cross-validated error, fitted on all rows.
 
     Args:
-        networks: n networks.
+        features: ``(n, d)``, of n networks.
         values: ``(n,)``, the measured cost, above zero.
         noise: ``(n,)``, relative uncertainty of each value, or None.
         metric: what is predicted, such as ``latency_ms``.
         device: id of the device profile.
+        columns: names of the features.
         kinds: to choose from, the simplest first; all where None. A later one must lower the error by `LEAST_GAIN`.
         folds: of the cross-validation.
         repeats: of the cross-validation.
@@ -124,7 +151,6 @@ def fit_predictor(
     Raises:
         InputError: too few networks, an unknown kind, or a value that cannot be one.
     """
-    features = network_features(networks)
     values = np.asarray(values, dtype=np.float64)
     least, different = math.ceil(LEAST_ROWS * folds / (folds - 1)), len(np.unique(features, axis=0))
     if different < least:
@@ -132,13 +158,15 @@ def fit_predictor(
             f"to fit and validate needs at least {least} different networks, got {different}: measure more"
         )
     tried = [
-        cross_validate(kind, features, values, noise, folds=folds, repeats=repeats) for kind in kinds or list_kinds()
+        cross_validate(kind, features, values, noise, columns=columns, folds=folds, repeats=repeats)
+        for kind in kinds or list_kinds()
     ]
     best = tried[0]
     for other in tried[1:]:
         if other.scores.log_error < (1 - LEAST_GAIN) * best.scores.log_error - EXACT:
             best = other
-    predictor = predictor_kind(best.kind)(metric, device, seed=seed).fit_features(features, values, noise)
+    predictor = predictor_kind(best.kind)(metric, device, seed=seed, columns=columns)
+    predictor.fit_features(features, values, noise)
     validations = (best, *(other for other in tried if other is not best))
     return FittedPredictor(predictor, validations, _digest(features, values, noise))
 

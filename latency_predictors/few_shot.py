@@ -123,7 +123,7 @@ def learn_few_shot(
             batch = drawn[len(measured) : len(measured) + count]
         values += [measure(row) for row in batch]
         measured += batch
-        predictor = TransferPredictor("latency_ms", device, seed=seed, bank=bank)
+        predictor = TransferPredictor("latency_ms", device, seed=seed, columns=names, bank=bank)
         predictor.fit_features(candidates[measured], np.array(values))
         held_out = predictor.predict_held_out(candidates[measured])
         steps.append(_step(held_out.mean, np.array(values), predictor.bank_share))
@@ -131,7 +131,7 @@ def learn_few_shot(
             reached = steps[-1].error_upper <= until_error
     validation = CrossValidation(predictor.kind, FOLDS, 1, scores(held_out, np.array(values)))
     digest = hashlib.sha256(np.column_stack([candidates[measured], values]).tobytes()).hexdigest()[:12]
-    return FewShot(FittedPredictor(predictor, (validation,), digest, names), tuple(measured), tuple(steps), reached)
+    return FewShot(FittedPredictor(predictor, (validation,), digest), tuple(measured), tuple(steps), reached)
 
 
 def _step(predicted: Floats, measured: Floats, bank_share: float) -> LearningStep:

@@ -1,16 +1,18 @@
 """GaussianProcessPredictor: non-negative costs, then a Gaussian process for what they leave unexplained.
 
 What costs per layer cannot say (caches that overflow, calls that hide behind each other, kernels chosen by shape) is
-smooth in the features, so the residuals of `latency_predictors.linear` on the log scale are given to a Gaussian process
-with a squared-exponential plus a linear kernel. Its few settings (length scale, linear share, noise) are those with the
-smallest mean absolute leave-one-out error, which has a closed form (Rasmussen and Williams, "Gaussian Processes for
-Machine Learning", 2006, section 5.4.2, eq. 5.12); where none beats no correction by `LEAST_GAIN`, there is none and the
+smooth in the features, and in the choices beside them where those are known. So the residuals of
+`latency_predictors.linear` on the log scale are given to a Gaussian process with a squared-exponential plus a linear
+kernel. Its few settings (length scale, linear share, noise, weight of the choices) are those with the smallest mean
+absolute leave-one-out error, which has a closed form (Rasmussen and Williams, "Gaussian Processes for Machine
+Learning", 2006, section 5.4.2, eq. 5.12); where none beats no correction by `LEAST_GAIN`, there is none and the
 predictor is the linear one. Residuals are centred on their median and clipped, so that disturbed rows pull little, and
 no correction is larger than the largest residual learned from: far outside the measured networks the costs decide.
 """
 
+from collections.abc import Sequence
 from itertools import product
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +28,16 @@ LINEAR = (0.0, 1.0)
 """Share of the linear kernel."""
 NOISES = tuple(10.0 ** np.arange(-4, 2.1, 0.5))
 """Variance of the noise over that of the kernel."""
+CHOICES = (0.0, 0.5, 1.0)
+"""Weight of the choices beside the physical features, where the columns have both."""
 LEAST_GAIN = 0.01
 """By which the process must lower the leave-one-out error to be used."""
 CLIP = 3.0
 """Residuals further than this many robust standard deviations from their median are moved there."""
 MOST_INPUTS = 1000
 """Rows the process keeps, evenly spaced among all; time grows with the cube. The costs are fitted on all rows."""
+MOST_COMPARED = 400
+"""Rows, evenly spaced, that the settings are chosen on."""
 _CHUNK = 1 << 22  # kernel values held in memory at once
 
 
@@ -40,47 +46,94 @@ class GaussianProcessPredictor(LatencyPredictor):
 
     kind: ClassVar[str] = "gaussian_process"
 
-    def _fit(self, features: Floats, logs: Floats, weights: Floats, like: Model | None) -> Model:
-        model = fit_costs(features, logs, weights)
+    def _fit(self, features: Floats, logs: Floats, weights: Floats) -> list[Model]:
+        physical, choices = self._summable, self._choices & ~self._summable
+        models = fit_costs(features[:, physical], logs, weights)
         kept = np.unique(np.linspace(0, len(features) - 1, min(len(features), MOST_INPUTS)).astype(int))
-        features, weights = features[kept], weights[kept]
-        residuals = logs[kept] - log_costs(model, features)
-        offset = float(np.median(residuals))
-        spread = 1.4826 * float(np.median(np.abs(residuals - offset)))
-        targets = np.clip(residuals - offset, -CLIP * spread, CLIP * spread)
-        centre, inverse_scale = _standard(features)
-        inputs = (features - centre) * inverse_scale
-        settings = _choose(inputs, targets, weights) if like is None else like["settings"]
+        features, logs, weights = features[kept], logs[kept], weights[kept]
+        residuals = log_residuals(models, features[:, physical], logs, weights)
+        centre, scale = _standard(features, physical)
+        choice_scale = _standard(features, choices)[1]
+        few = np.unique(np.linspace(0, len(features) - 1, min(len(features), MOST_COMPARED)).astype(int))
+        found = [
+            (*_choose(((features - centre) * (scale + share * choice_scale))[few], residuals[0].targets[few],
+                      weights[few, 0]), share)
+            for share in (CHOICES if choices.any() else CHOICES[:1])
+        ]  # fmt: skip
+        settings, _, share = min(found, key=lambda chosen: chosen[1])
         length, linear, noise, used = settings
-        alpha = np.zeros(len(inputs))
-        if used:
-            alpha = np.linalg.solve(_kernel(inputs, inputs, length, linear) + np.diag(noise / weights), targets)
-        return model | {
-            "offset": np.array([offset]),
-            "centre": centre,
-            "inverse_scale": inverse_scale,
-            "inputs": inputs,
-            "settings": settings,
-            "alpha": alpha,
-            "bound": np.array([np.abs(targets).max()]),
-        }
+        inverse_scale = scale + share * choice_scale
+        inputs = (features - centre) * inverse_scale
+        kernel = _kernel(inputs, inputs, length, linear) if used else None
+        for model, residual, own in zip(models, residuals, weights.T, strict=True):
+            alpha, seen = np.zeros(len(inputs)), own > 0
+            if kernel is not None:
+                within = kernel[np.ix_(seen, seen)] + np.diag(noise / own[seen])
+                alpha[seen] = np.linalg.solve(within, residual.targets[seen])
+            model |= {"offset": np.array([residual.offset]), "alpha": alpha, "bound": np.array([residual.bound])}
+        # The same arrays in all models: rows that a model must not see have weight 0 in its alpha.
+        shared = {"centre": centre, "inverse_scale": inverse_scale, "inputs": inputs, "settings": settings}
+        return [model | shared for model in models]
 
-    def _predict(self, model: Model, features: Floats) -> Floats:
-        logs: Floats = log_costs(model, features) + model["offset"]
-        length, linear, _, used = model["settings"]
+    def _predict(self, models: Sequence[Model], features: Floats) -> Floats:
+        if all(model["inputs"] is models[0]["inputs"] for model in models):
+            return self._predict_alike(models, features)
+        # Saved by an earlier version: each has inputs of its own.
+        return np.concatenate([self._predict_alike([model], features) for model in models])
+
+    def _predict_alike(self, models: Sequence[Model], features: Floats) -> Floats:
+        logs = log_costs(models, features[:, self._summable]) + np.stack([model["offset"] for model in models])
+        shared = models[0]
+        length, linear, _, used = shared["settings"]
         if used:
-            step = max(1, _CHUNK // len(model["inputs"]))
+            alphas = np.stack([model["alpha"] for model in models], axis=1)
+            bounds = np.stack([model["bound"] for model in models])
+            step = max(1, _CHUNK // len(shared["inputs"]))
             for start in range(0, len(features), step):
-                inputs = (features[start : start + step] - model["centre"]) * model["inverse_scale"]
-                correction = _kernel(inputs, model["inputs"], length, linear) @ model["alpha"]
-                logs[start : start + step] += np.clip(correction, -model["bound"], model["bound"])
+                part = slice(start, start + step)
+                inputs = (features[part] - shared["centre"]) * shared["inverse_scale"]
+                corrections = (_kernel(inputs, shared["inputs"], length, linear) @ alphas).T
+                logs[:, part] += np.clip(corrections, -bounds, bounds)
         return logs
 
 
-def _standard(features: Floats) -> tuple[Floats, Floats]:
-    """Returns what takes features to mean 0 and a total variance of 1; columns that never change are dropped."""
+def log_residuals(models: Sequence[Model], features: Floats, logs: Floats, weights: Floats) -> list["LogResiduals"]:
+    """Returns, for each of k models of `fit_costs`, what it leaves unexplained of the rows it saw.
+
+    Args:
+        models: of `fit_costs`.
+        features: ``(n, d)``, of those costs.
+        logs: ``(n,)``, natural logarithms of the values.
+        weights: ``(n, k)``; 0 where a model did not see the row.
+    """
+    found = []
+    for residuals, own in zip(logs - log_costs(models, features), weights.T, strict=True):
+        seen = residuals[own > 0]
+        offset = float(np.median(seen))
+        reach = CLIP * 1.4826 * float(np.median(np.abs(seen - offset)))
+        targets = np.clip(residuals - offset, -reach, reach)
+        found.append(LogResiduals(offset, targets, float(np.abs(targets[own > 0]).max())))
+    return found
+
+
+class LogResiduals(NamedTuple):
+    """What costs leave unexplained, robustly.
+
+    Attributes:
+        offset: the median.
+        targets: ``(n,)``, residuals less the median, clipped.
+        bound: largest absolute target among the rows seen.
+    """
+
+    offset: float
+    targets: Floats
+    bound: float
+
+
+def _standard(features: Floats, columns: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Returns what takes some columns to mean 0 and a total variance of 1; others, and constant ones, are dropped."""
     centre, spread = features.mean(axis=0), features.std(axis=0)
-    varies = spread > 1e-9 * np.abs(centre)
+    varies = columns & (spread > 1e-9 * np.abs(centre))
     inverse_scale = np.zeros_like(spread)
     inverse_scale[varies] = 1 / (spread[varies] * np.sqrt(max(1, varies.sum())))
     return centre, inverse_scale
@@ -93,9 +146,12 @@ def _kernel(one: Floats, other: Floats, length: float, linear: float) -> Floats:
     return kernel
 
 
-def _choose(inputs: Floats, targets: Floats, weights: Floats) -> Floats:
-    """Returns (length, linear, noise, 1) with the least leave-one-out error, or (1, 0, 1, 0) for no correction."""
-    best, error = (1.0, 0.0, 1.0, 0.0), (1 - LEAST_GAIN) * float(weights @ np.abs(targets))
+def _choose(inputs: Floats, targets: Floats, weights: Floats) -> tuple[Floats, float]:
+    """Returns the settings with the least leave-one-out error, and that error.
+
+    The settings are (length, linear, noise, 1), or (1, 0, 1, 0) for no correction.
+    """
+    settings, error = (1.0, 0.0, 1.0, 0.0), (1 - LEAST_GAIN) * float(weights @ np.abs(targets))
     roots = np.sqrt(weights)
     for length, linear in product(LENGTHS, LINEAR):
         # With the rows scaled by the roots, the noise of every row is the same, and one decomposition does for all.
@@ -108,5 +164,5 @@ def _choose(inputs: Floats, targets: Floats, weights: Floats) -> Floats:
             left_out = (vectors @ (inverse * rotated)) / (squares @ inverse)  # times the root of the row's weight
             found = float(roots @ np.abs(left_out))
             if found < error:
-                best, error = (length, linear, noise, 1.0), found
-    return np.array(best)
+                settings, error = (length, linear, noise, 1.0), found
+    return np.array(settings), error

@@ -105,6 +105,11 @@ def decode_architecture(text: str, space: str) -> Architecture:
     return Architecture(space, tuple((f"place{place:02}", number) for place, number in enumerate(data)))
 
 
+def is_vector(architecture: Architecture) -> bool:
+    """Returns whether an architecture is an integer vector of an unknown encoding (`decode_architecture`)."""
+    return bool(architecture.values) and all(name.startswith("place") for name, _ in architecture.values)
+
+
 def _measurement(
     row: Row,
     findings: Sequence[Finding],

@@ -3,12 +3,16 @@
 from difflib import get_close_matches
 
 from latency_predictors.base import LatencyPredictor
+from latency_predictors.boosted_trees import BoostedTreesPredictor
 from latency_predictors.gaussian_process import GaussianProcessPredictor
 from latency_predictors.linear import LinearPredictor
+from latency_predictors.lookup_table import LookupTablePredictor
 from latency_predictors.transfer import TransferPredictor
 from search_spaces.errors import InputError
 
-_KINDS: dict[str, type[LatencyPredictor]] = {kind.kind: kind for kind in (LinearPredictor, GaussianProcessPredictor)}
+_KINDS: dict[str, type[LatencyPredictor]] = {
+    kind.kind: kind for kind in (LinearPredictor, LookupTablePredictor, GaussianProcessPredictor, BoostedTreesPredictor)
+}
 _KINDS_ON_DISK = _KINDS | {TransferPredictor.kind: TransferPredictor}
 
 

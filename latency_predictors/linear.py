@@ -10,6 +10,7 @@ alike, and rows far off lose weight (Cauchy's weights; Holland and Welsch, "Robu
 reweighted least-squares", 1977), so that a disturbed measurement does not bend the rest.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from latency_predictors.base import LatencyPredictor, Model
-from latency_predictors.features import FEATURE_NAMES
 
 Floats = NDArray[np.float64]
 
@@ -43,27 +43,40 @@ class LinearPredictor(LatencyPredictor):
 
         ``constant`` is what every network pays.
         """
+        names = [name for name, summed in zip(self.columns, self._summable, strict=True) if summed]
         costs = self._models[0]["costs"]
-        return {n: float(c) for n, c in zip((*FEATURE_NAMES, "constant"), costs, strict=True) if c > 0}
+        return {n: float(c) for n, c in zip((*names, "constant"), costs, strict=True) if c > 0}
 
-    def _fit(self, features: Floats, logs: Floats, weights: Floats, like: Model | None) -> Model:
-        return fit_costs(features, logs, weights)
+    def _fit(self, features: Floats, logs: Floats, weights: Floats) -> list[Model]:
+        return fit_costs(features[:, self._summable], logs, weights)
 
-    def _predict(self, model: Model, features: Floats) -> Floats:
-        return log_costs(model, features)
+    def _predict(self, models: Sequence[Model], features: Floats) -> Floats:
+        return log_costs(models, features[:, self._summable])
 
 
-def fit_costs(features: Floats, logs: Floats, weights: Floats) -> Model:
+def fit_costs(features: Floats, logs: Floats, weights: Floats) -> list[Model]:
     """Returns the non-negative costs that explain measured values, robustly and on the log scale.
 
     Args:
         features: ``(n, d)``, at least 0.
         logs: ``(n,)``, natural logarithms of the values.
-        weights: ``(n,)``, of the rows.
+        weights: ``(n, k)``, of the rows in each of k models; 0 leaves a row out.
 
     Returns:
-        ``costs`` ``(d + 1,)``, the constant last, and ``floor`` ``(1,)``, the least value that is ever predicted.
+        For each model ``costs`` ``(d + 1,)``, the constant last, and ``floor`` ``(1,)``, the least value that is ever
+        predicted.
     """
+    return [_fit_costs(features[seen], logs[seen], own[seen]) for own in weights.T for seen in [own > 0]]
+
+
+def log_costs(models: Sequence[Model], features: Floats) -> Floats:
+    """Returns the logarithms ``(k, m)`` of what features ``(m, d)`` cost under k models of `fit_costs`."""
+    costs = np.stack([model["costs"] for model in models])
+    floors = np.stack([model["floor"] for model in models])
+    return np.asarray(np.log(np.maximum(costs[:, :-1] @ features.T + costs[:, -1:], floors)))
+
+
+def _fit_costs(features: Floats, logs: Floats, weights: Floats) -> Model:
     values = np.exp(logs)
     scale = features.max(axis=0)
     scale[scale == 0] = 1  # an absent column costs nothing
@@ -79,10 +92,3 @@ def fit_costs(features: Floats, logs: Floats, weights: Floats) -> Model:
         spread = max(1.4826 * float(np.median(np.abs(residuals))), _LEAST_SCALE)
         robust = weights / (1 + np.square(residuals / (CAUCHY * spread)))
     return {"costs": costs / np.append(scale, 1), "floor": np.array([floor])}
-
-
-def log_costs(model: Model, features: Floats) -> Floats:
-    """Returns the logarithms ``(m,)`` of what features ``(m, d)`` cost under a model of `fit_costs`."""
-    costs: Floats = model["costs"]
-    logs: Floats = np.log(np.maximum(features @ costs[:-1] + costs[-1], model["floor"]))
-    return logs

@@ -12,6 +12,7 @@ The process is linear in the features, so what is learned is one vector of weigh
 the bank.
 """
 
+from collections.abc import Sequence
 from itertools import product
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_predictors.base import LatencyPredictor, Model
+from latency_predictors.features import FEATURE_NAMES
 from latency_predictors.source_bank import SourceBank, signed_log
 
 Floats = NDArray[np.float64]
@@ -50,8 +52,16 @@ class TransferPredictor(LatencyPredictor):
 
     kind: ClassVar[str] = "transfer"
 
-    def __init__(self, metric: str, device: str, *, seed: int = 0, bank: SourceBank | None = None) -> None:
-        super().__init__(metric, device, seed=seed)
+    def __init__(
+        self,
+        metric: str,
+        device: str,
+        *,
+        seed: int = 0,
+        columns: Sequence[str] = FEATURE_NAMES,
+        bank: SourceBank | None = None,
+    ) -> None:
+        super().__init__(metric, device, seed=seed, columns=columns)
         self._bank = bank
 
     @property
@@ -64,48 +74,53 @@ class TransferPredictor(LatencyPredictor):
         """Relative spread of the new device's measurements, as far as the rows tell."""
         return float(self._models[0]["noise"][0])
 
-    def _fit(self, features: Floats, logs: Floats, weights: Floats, like: Model | None) -> Model:
+    def _fit(self, features: Floats, logs: Floats, weights: Floats) -> list[Model]:
         if self._bank is None:
             raise RuntimeError("a transfer predictor needs a source bank to learn from")
-        prior = self._bank.prior
         inputs = self._bank.inputs(features)
-        mean, along, local = inputs @ prior.mean, inputs @ prior.directions, inputs * prior.scales
-        parts = np.stack([along @ along.T, local @ local.T, np.outer(mean, mean)])
-        targets = logs - mean
-        row_weights = weights.copy()
-        for _ in range(ROUNDS):
-            share, alphas, constants = _average(parts, targets, row_weights)
-            # The residual of a row over its noise, averaged over the settings; from here the next round's weights.
-            residuals = np.einsum("s,si->i", share * _SETTINGS[:, 3], alphas) / row_weights
-            robust = (DEGREES + 1) / (DEGREES + np.square(residuals) * weights)
-            row_weights = weights * robust / np.exp(np.log(robust).mean())
-        bank, near, whole = (np.einsum("s,si->i", share * _SETTINGS[:, part], alphas) for part in range(3))
-        learned = (
-            prior.mean * (1 + mean @ whole)
-            + prior.directions @ (along.T @ bank)
-            + prior.scales * (local.T @ near)
-        )  # fmt: skip
-        from_bank = inputs @ (learned - prior.scales * (local.T @ near))
-        from_rows = local @ (local.T @ near)
-        variances = float(from_bank.var()), float(from_rows.var())
-        return {
-            "centre": self._bank.centre,
-            "inverse_scale": self._bank.inverse_scale,
-            "weights": learned,
-            "constant": np.array([share @ constants]),
-            "bank_share": np.array([variances[0] / max(sum(variances), 1e-300)]),
-            "noise": np.array([share @ _SETTINGS[:, 3]]),
-        }
+        return [_learn(self._bank, inputs[seen], logs[seen], own[seen]) for own in weights.T for seen in [own > 0]]
 
-    def _predict(self, model: Model, features: Floats) -> Floats:
+    def _predict(self, models: Sequence[Model], features: Floats) -> Floats:
         # One product with the features as they are, and one with the few logarithms that count: no copy of the table.
-        kept = model["inverse_scale"] > 0
-        slopes = np.zeros(len(kept))
-        slopes[kept] = model["weights"] * model["inverse_scale"][kept]
-        plain, logged = np.split(slopes, 2)
+        kept = models[0]["inverse_scale"] > 0  # of the bank, and so the same in all
+        slopes = np.zeros((len(models), len(kept)))
+        slopes[:, kept] = np.stack([model["weights"] * model["inverse_scale"][kept] for model in models])
+        plain, logged = np.split(slopes, 2, axis=1)
         used = np.split(kept, 2)[1]
-        logs: Floats = features @ plain + signed_log(features[:, used]) @ logged[used]
-        return logs + model["constant"] - model["centre"] @ slopes
+        logs = plain @ features.T + logged[:, used] @ signed_log(features[:, used]).T
+        constants = [model["constant"] - model["centre"] @ own for model, own in zip(models, slopes, strict=True)]
+        return np.asarray(logs + np.stack(constants))
+
+
+def _learn(bank: SourceBank, inputs: Floats, logs: Floats, weights: Floats) -> Model:
+    prior = bank.prior
+    mean, along, local = inputs @ prior.mean, inputs @ prior.directions, inputs * prior.scales
+    parts = np.stack([along @ along.T, local @ local.T, np.outer(mean, mean)])
+    targets = logs - mean
+    row_weights = weights.copy()
+    for _ in range(ROUNDS):
+        share, alphas, constants = _average(parts, targets, row_weights)
+        # The residual of a row over its noise, averaged over the settings; from here the next round's weights.
+        residuals = np.einsum("s,si->i", share * _SETTINGS[:, 3], alphas) / row_weights
+        robust = (DEGREES + 1) / (DEGREES + np.square(residuals) * weights)
+        row_weights = weights * robust / np.exp(np.log(robust).mean())
+    wide, near, whole = (np.einsum("s,si->i", share * _SETTINGS[:, part], alphas) for part in range(3))
+    learned = (
+        prior.mean * (1 + mean @ whole)
+        + prior.directions @ (along.T @ wide)
+        + prior.scales * (local.T @ near)
+    )  # fmt: skip
+    from_bank = inputs @ (learned - prior.scales * (local.T @ near))
+    from_rows = local @ (local.T @ near)
+    variances = float(from_bank.var()), float(from_rows.var())
+    return {
+        "centre": bank.centre,
+        "inverse_scale": bank.inverse_scale,
+        "weights": learned,
+        "constant": np.array([share @ constants]),
+        "bank_share": np.array([variances[0] / max(sum(variances), 1e-300)]),
+        "noise": np.array([share @ _SETTINGS[:, 3]]),
+    }
 
 
 def _average(parts: Floats, targets: Floats, row_weights: Floats) -> tuple[Floats, Floats, Floats]:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from latency_predictors.architecture_features import architecture_features, feature_columns
 from latency_predictors.evaluation import cross_validate
-from latency_predictors.features import network_features
 from latency_predictors.kinds import list_kinds
 from latency_predictors.measurement import DeviceProfile
 from latency_predictors.session import measure_networks
@@ -57,9 +57,11 @@ def evaluate(profile: DeviceProfile, options: argparse.Namespace) -> list[dict[s
     if len(usable) < GOAL_ROWS:
         return [about]
     latencies_ms = np.array([row.latency_ms for row in usable], dtype=np.float64)
-    features = network_features(networks[row.key][1] for row in usable)
+    architectures = [networks[row.key][0] for row in usable]
+    columns = feature_columns(architectures, {space.name: space})
+    features = architecture_features(architectures, columns, {space.name: space})
     noise = np.array([row.half_width for row in usable])
-    found = [cross_validate(kind, features, latencies_ms, noise) for kind in list_kinds()]
+    found = [cross_validate(kind, features, latencies_ms, noise, columns=columns) for kind in list_kinds()]
     found.sort(key=lambda validation: validation.scores.log_error)
     spread = {"fastest_ms": round(latencies_ms.min(), 5), "slowest_ms": round(latencies_ms.max(), 5)}
     return [

@@ -1,9 +1,8 @@
 """The verbs of device teams: measure networks, fit a predictor, check it against fresh measurements."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +14,7 @@ from nas.progress import Progress, ProgressListener, silent
 from search_spaces.architecture import Architecture
 from search_spaces.cost import Precision
 from search_spaces.layer import LayerSpec
-from search_spaces.space import SearchSpace, load_space
+from search_spaces.space import SearchSpace, list_spaces, load_space
 
 if TYPE_CHECKING:
     from latency_predictors.catalog import CatalogEntry
@@ -193,8 +192,8 @@ def import_summary(found: "ImportedTable") -> dict[str, object]:
 
 def fit_latency(
     data: Path, name: str, store: Path, space: str | None = None, metric: "Metric" = "latency_ms"
-) -> dict[str, object]:
-    """Fits a predictor to the usable rows of a measurement set and saves it as the next version of ``name``.
+) -> tuple[dict[str, object], list[dict[str, str | int | float]]]:
+    """Fits predictors of every kind to the usable rows of a measurement set; saves the best as a version of ``name``.
 
     Args:
         data: Parquet file with rows of one device profile.
@@ -204,15 +203,17 @@ def fit_latency(
         metric: what to predict; rows that do not have it are left out.
 
     Returns:
-        A summary: version, kind, rows, and the cross-validated scores of that kind.
+        A summary: version, kind, rows, and the cross-validated scores of that kind; and a row of scores for every kind
+        that was tried, the best first.
 
     Raises:
         InputError: too few rows, rows of several profiles, a damaged file.
     """
     from latency_predictors.catalog import Catalog
 
-    entry = Catalog(store).save(name, _fit(_usable(data, metric), _layers_by_name(space), metric))
-    return _summary(entry)
+    rows = _usable(data, metric)
+    entry = Catalog(store).save(name, _fit(rows, spaces_of(list(map(_architecture, rows)), space), metric))
+    return _summary(entry), [validation.to_dict() for validation in entry.validations]
 
 
 def evaluate_latency(name: str, data: Path, store: Path, space: str | None = None) -> dict[str, object]:
@@ -222,8 +223,6 @@ def evaluate_latency(name: str, data: Path, store: Path, space: str | None = Non
         InputError: no such predictor, or the rows are of another device profile.
     """
     from latency_predictors.catalog import Catalog
-    from latency_predictors.choice_features import choice_features
-    from latency_predictors.features import network_features
     from latency_predictors.metrics import scores
 
     catalog = Catalog(store)
@@ -232,11 +231,8 @@ def evaluate_latency(name: str, data: Path, store: Path, space: str | None = Non
     if rows[0].profile.id != entry.device:
         raise InputError(f"{entry.id} predicts {entry.device}, {data} holds {rows[0].profile.id}: choose rows of one")
     networks = [_architecture(row) for row in rows]
-    if entry.of_choices:
-        features = choice_features(networks, entry.features)
-    else:
-        features = network_features(map(_layers_by_name(space), networks))
-    found = scores(predictor.predict_features(features), _values(rows, entry.metric))
+    spaces = {} if entry.of_choices else spaces_of(networks, space)
+    found = scores(predictor.predict_architectures(networks, spaces), _values(rows, entry.metric))
     verification = catalog.verify(entry, data.name, found)
     return {
         "predictor": entry.id,
@@ -318,23 +314,45 @@ def distinct_networks(space: SearchSpace, count: int, seed: int) -> list[Network
 
 def fit_measured(rows: "Sequence[Measurement]", space: SearchSpace) -> "FittedPredictor":
     """Returns a predictor fitted to measured networks of one space and one device profile."""
-    return _fit(rows, space.layers, "latency_ms")
+    return _fit(rows, {space.name: space}, "latency_ms")
 
 
-def _fit(
-    rows: "Sequence[Measurement]", layers: Callable[[Architecture], tuple[LayerSpec, ...]], metric: "Metric"
-) -> "FittedPredictor":
-    from latency_predictors.evaluation import fit_predictor
+def _fit(rows: "Sequence[Measurement]", spaces: Mapping[str, SearchSpace], metric: "Metric") -> "FittedPredictor":
+    from latency_predictors.architecture_features import architecture_features, feature_columns
+    from latency_predictors.evaluation import fit_best_predictor
 
+    architectures = [_architecture(row) for row in rows]
+    columns = feature_columns(architectures, spaces)
     # A normal distribution's 95 % interval reaches 1.96 standard errors to each side; other costs have no interval.
     noise = np.array([(row.half_width or 0.0) / 1.96 for row in rows]) if metric == "latency_ms" else None
-    return fit_predictor(
-        [layers(_architecture(row)) for row in rows],
+    return fit_best_predictor(
+        architecture_features(architectures, columns, spaces),
         _values(rows, metric),
         noise,
         metric=metric,
         device=rows[0].profile.id,
+        columns=columns,
     )
+
+
+def spaces_of(architectures: Sequence[Architecture], own: str | None = None) -> dict[str, SearchSpace]:
+    """Returns the spaces of architectures by name; none where they are integer vectors of a space unknown here.
+
+    Args:
+        architectures: whose spaces are wanted.
+        own: YAML file of a space that does not ship.
+
+    Raises:
+        InputError: one of several spaces is unknown, or the only one is and its architectures are no integer vectors.
+    """
+    from latency_predictors.imported import is_vector
+
+    known = {space.name: space for space in ([load_space(own)] if own else [])}
+    names = dict.fromkeys(architecture.space for architecture in architectures)
+    unknown = [name for name in names if name not in known and name not in list_spaces()]
+    if len(names) == len(unknown) == 1 and all(map(is_vector, architectures)):
+        return {}
+    return {name: known[name] if name in known else load_space(name) for name in names}
 
 
 def _usable(data: Path, metric: "Metric") -> "list[Measurement]":
@@ -360,20 +378,6 @@ def _architecture(row: "Measurement") -> Architecture:
 
 def _values(rows: "Sequence[Measurement]", metric: str) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     return np.array([getattr(row, metric) for row in rows], np.float64)
-
-
-def _layers_by_name(space: str | None) -> Callable[[Architecture], tuple[LayerSpec, ...]]:
-    """Returns a function that finds an architecture's space by its name and tells its layers."""
-    own = load_space(space) if space else None
-    shipped = cache(load_space)
-
-    def layers(architecture: Architecture) -> tuple[LayerSpec, ...]:
-        found = own if own and own.name == architecture.space else shipped(architecture.space)
-        if not found.contains(architecture):
-            raise InputError(f"{architecture.key} is no network of space {found.name!r}: give its file with --space")
-        return found.layers(architecture)
-
-    return layers
 
 
 def _summary(entry: "CatalogEntry") -> dict[str, object]:

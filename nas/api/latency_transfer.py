@@ -104,10 +104,11 @@ def transfer_latency(
     Raises:
         InputError: no such device, no source of another family, too few networks in common, a table that breaks a rule.
     """
+    from latency_predictors.architecture_features import architecture_features
     from latency_predictors.catalog import Catalog
-    from latency_predictors.choice_features import choice_features, choice_names
+    from latency_predictors.choice_features import choice_names
     from latency_predictors.device_columns import complete_rows, device_columns, device_family
-    from latency_predictors.features import FEATURE_NAMES, network_features
+    from latency_predictors.features import FEATURE_NAMES
     from latency_predictors.few_shot import learn_few_shot
     from latency_predictors.metrics import scores
     from latency_predictors.source_bank import SourceBank
@@ -139,9 +140,7 @@ def transfer_latency(
     names = FEATURE_NAMES if physical else choice_names([*bank_networks, *candidates])
 
     def features(architectures: Sequence[Architecture]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-        if physical:
-            return network_features(loaded[network.space].layers(network) for network in architectures)
-        return choice_features(architectures, names)
+        return architecture_features(architectures, names, loaded)
 
     bank = SourceBank.fit(
         features(bank_networks), values[kept], [c.name for c in others], [c.family for c in others]

@@ -126,14 +126,15 @@ def fit(
     store: Store = Path("predictors"),
     format: FormatOption = "table",
 ) -> None:
-    """Fits a predictor to measurements; prints its cross-validated error, rank correlation and interval coverage.
+    """Fits predictors of every kind to measurements, prints their cross-validated scores, and keeps the best.
 
     Example: nas latency fit m.parquet --name local-onnxruntime-int8
     """
     from nas import api
 
-    summary = api.fit_latency(data, name, store, metric=metric)
-    emit(summary, [summary], format)
+    summary, tried = api.fit_latency(data, name, store, metric=metric)
+    emit(summary | {"tried": tried}, tried, format)
+    say(f"saved: {summary['predictor']}, {summary['kind']}, for {summary['device']} in {store}")
     say(f"next: nas latency evaluate {name} --data OTHER.parquet --store {store}")
 
 

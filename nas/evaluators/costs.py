@@ -54,17 +54,18 @@ class AnalyticAndPredictedCosts:
 
     def costs_of(self, architectures: Sequence[Architecture]) -> list[dict[str, Value]]:
         """Returns the costs of each architecture by objective name; predictors tell many faster than one by one."""
-        networks = [self._space.layers(architecture) for architecture in architectures]
-        costs: list[dict[str, Value]] = [{} for _ in networks]
+        spaces = {self._space.name: self._space}
+        costs: list[dict[str, Value]] = [{} for _ in architectures]
         for objective in self._objectives:
             if objective.metric == "latency_ms":
                 assert objective.device is not None
-                predicted = self._predictors[objective.device].predict(networks)
+                predicted = self._predictors[objective.device].predict_architectures(architectures, spaces)
                 columns = (predicted.mean, predicted.lower, predicted.upper)
                 for row, mean, lower, upper in zip(costs, *(column.tolist() for column in columns), strict=True):
                     row[objective.name] = Value(mean, "predicted", lower, upper)
                 continue
             precision = self._precisions[objective.device] if objective.device else "fp32"
-            for row, layers in zip(costs, networks, strict=True):
+            for row, architecture in zip(costs, architectures, strict=True):
+                layers = self._space.layers(architecture)
                 row[objective.name] = Value(METRICS[objective.metric](layers, precision), "analytic")
         return costs

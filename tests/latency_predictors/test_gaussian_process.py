@@ -50,7 +50,7 @@ def test_the_leave_one_out_errors_of_the_choice_are_those_of_refitting() -> None
     rng = np.random.default_rng(0)
     inputs, weights = rng.normal(size=(15, 3)) / np.sqrt(3), rng.uniform(0.2, 1, 15)
     targets = np.sin(3 * inputs[:, 0]) + 0.01 * rng.normal(size=15)
-    length, linear, noise, used = gaussian_process._choose(inputs, targets, weights)
+    (length, linear, noise, used), least = gaussian_process._choose(inputs, targets, weights)
     assert used
 
     def error(length: float, linear: float, noise: float) -> float:
@@ -70,6 +70,7 @@ def test_the_leave_one_out_errors_of_the_choice_are_those_of_refitting() -> None
         for c in gaussian_process.NOISES
     ]
     assert min(grid)[1:] == (length, linear, noise)
+    assert min(grid)[0] == pytest.approx(least)
 
 
 def test_more_rows_than_the_process_keeps_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:

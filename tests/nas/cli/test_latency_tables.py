@@ -190,3 +190,17 @@ def test_transfer_to_a_phone_of_the_public_table_reaches_its_known_quality(tmp_p
     assert found["scores"]["spearman"] > 0.89
     assert found["scores"]["within_10"] > 0.85
     assert 0.8 < found["scores"]["coverage"] < 0.98
+
+
+def test_vectors_of_an_unknown_encoding_are_fitted_and_every_kind_is_shown(tmp_path, capsys):
+    rows, store = str(tmp_path / "m.parquet"), str(tmp_path / "predictors")
+    table = str(write_table(tmp_path / "t.jsonl"))
+    assert run(["latency", "import", table, "--out", rows, "--space", "mine", "--precision", "fp32"]) == 0
+    capsys.readouterr()
+    assert run(["latency", "fit", rows, "--name", "phone", "--store", store, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["kind"] for row in found["tried"]} == {"linear", "lookup_table", "gaussian_process", "boosted_trees"}
+    assert found["tried"][0]["kind"] == found["kind"]
+    assert found["spearman"] > 0.9
+    assert run(["latency", "evaluate", "phone", "--data", rows, "--store", store, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["within_10"] > 0.9

@@ -22,12 +22,11 @@ class NearestInSize(LatencyPredictor):
 
     kind = "nearest"
 
-    def _fit(self, features: Floats, logs: Floats, weights: Floats, like: Model | None) -> Model:
-        return {"features": features, "logs": logs}
+    def _fit(self, features: Floats, logs: Floats, weights: Floats) -> list[Model]:
+        return [{"features": features[own > 0], "logs": logs[own > 0]} for own in weights.T]
 
-    def _predict(self, model: Model, features: Floats) -> Floats:
-        distances = ((features[:, None] - model["features"][None]) ** 2).sum(-1)
-        return model["logs"][distances.argmin(1)]
+    def _predict(self, models: Sequence[Model], features: Floats) -> Floats:
+        return np.stack([m["logs"][((features[:, None] - m["features"][None]) ** 2).sum(-1).argmin(1)] for m in models])
 
 
 @pytest.fixture(scope="module")
