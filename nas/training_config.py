@@ -8,7 +8,18 @@ from search_spaces.typed_yaml import FileModel
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-_OPTIONS = {"optimizer", "ema", "mixup", "cutmix", "random_augment", "accumulate", "bf16", "compile"}
+_OPTIONS = {
+    "optimizer",
+    "ema",
+    "mixup",
+    "cutmix",
+    "random_augment",
+    "accumulate",
+    "bf16",
+    "compile",
+    "attentive",
+    "attentive_candidates",
+}
 
 
 class TrainingConfig(FileModel):
@@ -79,11 +90,16 @@ class SupernetConfig(TrainingConfig):
         random_subnets: subnets sampled a step beside the largest and the smallest (sandwich rule); the labels teach
             the largest one only.
         calibration_images: training images whose statistics batch norm uses in an evaluated subnet.
+        attentive: which of several random subnets of like arithmetic is trained, the ``best`` or the ``worst`` of this
+            step's batch (`nas.training.attentive`); null for any.
+        attentive_candidates: how many are compared; each costs a forward pass.
     """
 
     method: Literal["supernet"] = "supernet"
     random_subnets: Annotated[int, Field(ge=0)] = 2
     calibration_images: Count = 256
+    attentive: Literal["best", "worst"] | None = None
+    attentive_candidates: Annotated[int, Field(ge=2)] = 3
 
 
 class EarlyStoppingConfig(FileModel):
@@ -109,8 +125,8 @@ class StandAloneConfig(TrainingConfig):
     Attributes:
         early_stopping: null trains every candidate to the end; it needs `ray.executor: ray`.
         compile: whether torch.compile makes the network faster; it takes a minute or more for each one, needs a C++
-            compiler on a CPU, and pays where a training takes much longer. A supernet changes its shape in every step
-            and gains nothing, so it has no such option.
+            compiler on a CPU, and pays where a training takes much longer. Results differ by rounding. A supernet
+            changes its shape in every step and gains nothing, so it has no such option.
     """
 
     method: Literal["stand_alone"] = "stand_alone"

@@ -13,6 +13,7 @@ from torch import Tensor
 from nas.config import SupernetConfig
 from nas.data import ImageData, Split
 from nas.training.accuracy import batches
+from nas.training.attentive import AttentiveSampler
 from nas.training.images import Batch, TrainingImages
 from nas.training.loop import LoopSettings, TrainingProgress, no_progress, train
 from nas.training.losses import soft_cross_entropy
@@ -58,6 +59,10 @@ def train_supernet(
     images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device, config=config)
     settings = LoopSettings.of(config, seed=seed)
     smallest, largest = space.smallest(), space.largest()
+    attentive = None
+    if config.attentive:
+        pool = np.random.default_rng((seed, 2))
+        attentive = AttentiveSampler(space, config.attentive, config.attentive_candidates, pool)
 
     def step(batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
         def logits(architecture: Architecture) -> Tensor:
@@ -68,7 +73,15 @@ def train_supernet(
         answers = logits(largest)
         loss = batch.cross_entropy(answers, config.label_smoothing)
         torch.autograd.backward(loss)
-        for architecture in (smallest, *(space.sample(rng) for _ in range(config.random_subnets))):
+
+        @torch.no_grad()
+        def loss_of(architecture: Architecture) -> float:
+            return float(soft_cross_entropy(logits(architecture), answers))
+
+        drawn = (
+            attentive.sample(rng, loss_of) if attentive else space.sample(rng) for _ in range(config.random_subnets)
+        )
+        for architecture in (smallest, *drawn):
             torch.autograd.backward(soft_cross_entropy(logits(architecture), answers))
         return {"loss": loss.detach(), "train_accuracy": (answers.argmax(1) == batch.labels).float().mean()}
 
@@ -84,6 +97,7 @@ def train_supernet(
             "space": space.table.model_dump(mode="json"),
             "label_smoothing": config.label_smoothing,
             "random_subnets": config.random_subnets,
+            **({"attentive": [config.attentive, config.attentive_candidates]} if config.attentive else {}),
         },
         progress=progress,
     )

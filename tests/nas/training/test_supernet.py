@@ -96,6 +96,24 @@ def test_a_step_trains_the_largest_then_the_smallest_then_random_subnets(
     assert len({key for step in steps for key, _ in step[2:]}) > 10
 
 
+def test_an_attentive_training_goes_on_where_it_was_stopped(data: ImageData, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"attentive": "worst", "epochs": 1})
+
+    def listen(step: int, total: int, metrics: dict[str, float]) -> None:
+        if step > 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_supernet(SPACE, data, config, tmp_path / "stopped", seed=1, progress=listen)
+    assert list((tmp_path / "stopped" / "checkpoints").glob("*.safetensors"))
+    for folder in ("stopped", "whole", "plain"):
+        attentive = config if folder != "plain" else config.model_copy(update={"attentive": None})
+        train_supernet(SPACE, data, attentive, tmp_path / folder, seed=1)
+    stopped, whole, plain = ((tmp_path / f / SUPERNET_FILE).read_bytes() for f in ("stopped", "whole", "plain"))
+    assert stopped == whole
+    assert whole != plain
+
+
 def test_calibration_images_are_the_first_of_the_training_split(data: ImageData) -> None:
     split = calibration_split(data, 50)
     assert np.array_equal(split.images, data.train.images[:50])
