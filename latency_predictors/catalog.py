@@ -113,12 +113,14 @@ class Verification(FileModel):
         at: UTC.
         data: name of the measurement set.
         scores: on its rows.
+        drift: why the predictor no longer matched its device (`latency_predictors.drift`); empty where it did.
     """
 
     format: Literal[1] = 1
     at: datetime
     data: str
     scores: Scores
+    drift: str = ""
 
 
 class _Promotion(FileModel):
@@ -210,9 +212,9 @@ class Catalog:
         path = self.path / name / PROMOTED
         return _read_model(_Promotion, path).version if path.exists() else None
 
-    def verify(self, entry: CatalogEntry, data: str, scores: Scores) -> Verification:
+    def verify(self, entry: CatalogEntry, data: str, scores: Scores, drift: str = "") -> Verification:
         """Records how good a version was on measurements, in place of what was recorded before."""
-        verification = Verification(at=datetime.now(UTC), data=data, scores=scores)
+        verification = Verification(at=datetime.now(UTC), data=data, scores=scores, drift=drift)
         path = self.path / entry.name / f"v{entry.version}" / VERIFIED
         write_json(path, verification.model_dump(mode="json"))
         return verification

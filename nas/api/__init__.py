@@ -19,6 +19,7 @@ from nas.api.latency import (
     promote_predictor,
     release_device,
 )
+from nas.api.latency_audit import Audited, audit_latency, audit_rows, lift_quarantine, list_quarantined
 from nas.api.latency_transfer import Transferred, learning_rows, transfer_latency
 from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
 from nas.api.plan import Plan, plan
@@ -28,6 +29,7 @@ from nas.api.submit import SubmittedJob, submit
 from nas.config import ExperimentConfig, load_config
 
 __all__ = [
+    "Audited",
     "Diagnosis",
     "ExperimentConfig",
     "FileState",
@@ -35,6 +37,8 @@ __all__ = [
     "RunResult",
     "SubmittedJob",
     "Transferred",
+    "audit_latency",
+    "audit_rows",
     "doctor",
     "evaluate_latency",
     "finding_rows",
@@ -47,8 +51,10 @@ __all__ = [
     "import_latency",
     "import_summary",
     "learning_rows",
+    "lift_quarantine",
     "lint_latency",
     "list_predictors",
+    "list_quarantined",
     "load_config",
     "measure_latency",
     "measurement_rows",

@@ -219,10 +219,13 @@ def fit_latency(
 def evaluate_latency(name: str, data: Path, store: Path, space: str | None = None) -> dict[str, object]:
     """Returns the scores of a saved predictor on the usable rows of a measurement set, and records them beside it.
 
+    ``drift`` says why the predictor no longer matches its device (`latency_predictors.drift`), or ``none``.
+
     Raises:
         InputError: no such predictor, or the rows are of another device profile.
     """
     from latency_predictors.catalog import Catalog
+    from latency_predictors.drift import find_drift
     from latency_predictors.metrics import scores
 
     catalog = Catalog(store)
@@ -232,13 +235,16 @@ def evaluate_latency(name: str, data: Path, store: Path, space: str | None = Non
         raise InputError(f"{entry.id} predicts {entry.device}, {data} holds {rows[0].profile.id}: choose rows of one")
     networks = [_architecture(row) for row in rows]
     spaces = {} if entry.of_choices else spaces_of(networks, space)
-    found = scores(predictor.predict_architectures(networks, spaces), _values(rows, entry.metric))
-    verification = catalog.verify(entry, data.name, found)
+    prediction, measured = predictor.predict_architectures(networks, spaces), _values(rows, entry.metric)
+    found, drift = scores(prediction, measured), find_drift(prediction, measured, entry.rows)
+    verification = catalog.verify(entry, data.name, found, drift.reason)
     return {
         "predictor": entry.id,
         "device": entry.device,
         "metric": entry.metric,
         **asdict(found),
+        "measured_over_predicted": drift.ratio,
+        "drift": drift.reason or "none",
         "last_verified": verification.at.isoformat(timespec="seconds"),
     }
 
@@ -247,7 +253,7 @@ def list_predictors(store: Path) -> list[dict[str, object]]:
     """Returns a summary of every version of every predictor in a folder.
 
     ``meant_by_name`` marks the version that the name alone means, ``last_verified`` is when and on what it was last
-    evaluated, ``verified_mape`` the error it had there.
+    evaluated, ``verified_mape`` the error it had there, ``drift`` why it no longer matched.
     """
     from latency_predictors.catalog import Catalog
 
@@ -258,6 +264,7 @@ def list_predictors(store: Path) -> list[dict[str, object]]:
         row = _summary(entry) | {"meant_by_name": catalog.entry(entry.name).version == entry.version}
         row["last_verified"] = f"{verified.at:%Y-%m-%d %H:%M} {verified.data}" if verified else "-"
         row["verified_mape"] = verified.scores.mape if verified else "-"
+        row["drift"] = (verified.drift or "none") if verified else "-"
         rows.append(row)
     return rows
 
@@ -356,8 +363,10 @@ def spaces_of(architectures: Sequence[Architecture], own: str | None = None) -> 
 
 
 def _usable(data: Path, metric: "Metric") -> "list[Measurement]":
+    from latency_predictors.set_quarantine import refuse_quarantined
     from latency_predictors.store import MeasurementSet
 
+    refuse_quarantined(data)
     rows = MeasurementSet(data).read_usable()
     profiles = sorted({row.profile.id for row in rows})
     if len(profiles) != 1:

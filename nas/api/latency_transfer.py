@@ -111,10 +111,13 @@ def transfer_latency(
     from latency_predictors.features import FEATURE_NAMES
     from latency_predictors.few_shot import learn_few_shot
     from latency_predictors.metrics import scores
+    from latency_predictors.set_quarantine import refuse_quarantined
     from latency_predictors.source_bank import SourceBank
     from latency_predictors.table_file import read_table
     from nas.plots.learning_png import write_learning_png
 
+    for path in [*sources, *([data] if data else [])]:
+        refuse_quarantined(path)
     columns, findings = device_columns([read_table(path) for path in sources], space)
     if data is None:
         own = _column(columns, target)

@@ -199,7 +199,11 @@ def evaluate(
 
     summary = api.evaluate_latency(name, data, store)
     emit(summary, [summary], format)
-    say(f"next: nas latency promote {summary['predictor']} --store {store}")
+    if summary["drift"] == "none":
+        say(f"next: nas latency promote {summary['predictor']} --store {store}")
+    else:
+        say(f"{summary['predictor']} no longer matches {summary['device']}: {summary['drift']}")
+        say(f"next: nas latency fit {data} --name {str(summary['predictor']).split('/')[0]} --store {store}")
 
 
 @app.command("list")
@@ -229,3 +233,56 @@ def promote(
     summary = api.promote_predictor(name, store)
     emit(summary, [summary], format)
     say(f"next: nas latency list --store {store}")
+
+
+@app.command()
+def audit(
+    data: Data,
+    fresh: Annotated[Path, typer.Option(help="measurement set (.parquet) with the rows measured again")],
+    measure: Annotated[bool, typer.Option("--measure", help="measure what it lacks now, on this device")] = False,
+    share: Annotated[float, typer.Option(help="of the rows to compare; at least 20 rows")] = 0.03,
+    space: Annotated[str | None, typer.Option(help="YAML file of the networks' space where it is none shipped")] = None,
+    preset: Annotated[str, typer.Option(help="quick or standard")] = "quick",
+    seed: Annotated[int, typer.Option(help="of the choice of rows")] = 0,
+    format: FormatOption = "table",
+) -> None:
+    """Measures some rows of a set again; quarantines the set where too many were wrong.
+
+    Example: nas latency audit m.parquet --fresh again.parquet --measure
+    """
+    from nas import api
+
+    with ProgressLine() as progress:
+        found = api.audit_latency(
+            data, fresh, measure=measure, share=share, space=space, preset=preset, seed=seed, progress=progress
+        )
+    emit(found.to_dict(), api.audit_rows(found), format)
+    if found.verdict is None:
+        say(f"{len(found.rows) - len(found.fresh_ms)} rows are not in {fresh}: measure them, or let --measure do it")
+        raise typer.Exit(1)
+    verdict = found.verdict
+    judged = "no more than an honest set may have" if verdict.passed else "too many"
+    say(f"{verdict.contradicted} of {verdict.audited} rows were wrong, {judged} (p = {verdict.p_value:.2g})")
+    if not verdict.passed:
+        say(f"{data} is in quarantine: fit, evaluate and transfer refuse it")
+        say(f"next: nas latency quarantine {data} --lift, once it is mended")
+        raise typer.Exit(1)
+    say(f"next: nas latency fit {data} --name NAME")
+
+
+@app.command()
+def quarantine(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="sets or folders", show_default=False)],
+    lift: Annotated[bool, typer.Option("--lift", help="let these sets be learned from again")] = False,
+    format: FormatOption = "table",
+) -> None:
+    """Lists measurement sets in quarantine, or lifts it.
+
+    Example: nas latency quarantine .
+    """
+    from nas import api
+
+    for path in paths if lift else ():
+        api.lift_quarantine(path)
+    rows = api.list_quarantined(paths)
+    emit(rows, rows, format)

@@ -11,6 +11,7 @@ def test_nothing_public_is_exported_by_accident():
     assert public - set(nas.api.__all__) == {
         "evaluation",
         "latency",
+        "latency_audit",
         "latency_transfer",
         "pipeline",
         "results",

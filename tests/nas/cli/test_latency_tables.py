@@ -204,3 +204,37 @@ def test_vectors_of_an_unknown_encoding_are_fitted_and_every_kind_is_shown(tmp_p
     assert found["spearman"] > 0.9
     assert run(["latency", "evaluate", "phone", "--data", rows, "--store", store, "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["within_10"] > 0.9
+
+
+def _changed(source: Path, out: Path, factor: float) -> None:
+    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    slow = sorted(row["latency_ms"] for row in lines)[-len(lines) // 4]
+    for row in lines:
+        row["latency_ms"] *= factor if row["latency_ms"] >= slow else 1
+    out.write_text("".join(json.dumps(row) + "\n" for row in lines))
+
+
+def test_a_set_that_fresh_measurements_contradict_is_quarantined_listed_and_lifted(tmp_path, capsys):
+    true, wrong = write_table(tmp_path / "t.jsonl"), tmp_path / "w.jsonl"
+    _changed(true, wrong, 0.7)
+    for table in (true, wrong):
+        options = ["--space", "mine", "--precision", "fp32", "--out", str(table.with_suffix(".parquet"))]
+        assert run(["latency", "import", str(table), *options]) == 0
+    fresh, data = str(true.with_suffix(".parquet")), str(wrong.with_suffix(".parquet"))
+    fit = ["latency", "fit", data, "--name", "phone", "--store", str(tmp_path / "store")]
+    capsys.readouterr()
+    assert run(["latency", "audit", data, "--fresh", str(tmp_path / "none.parquet")]) == 1
+    assert "20 rows are not in" in capsys.readouterr().err
+    assert run(["latency", "audit", fresh, "--fresh", fresh]) == 0
+    assert "0 of 20 rows were wrong, no more than an honest set may have" in capsys.readouterr().err
+    assert run(["latency", "audit", data, "--fresh", fresh]) == 1
+    assert "is in quarantine" in capsys.readouterr().err
+    transfer = ["latency", "transfer", "--sources", fresh, "--sources", data, "--target", "phone", "--space", "mine"]
+    for command in (fit, transfer):
+        assert run(command) == 2
+        assert "is in quarantine since" in capsys.readouterr().err
+    assert run(["latency", "quarantine", str(tmp_path), "--format", "json"]) == 0
+    assert [row["set"] for row in json.loads(capsys.readouterr().out)] == [data]
+    assert run(["latency", "quarantine", data, "--lift"]) == 0
+    assert run(fit) == 0
+    assert run(["latency", "quarantine", data, "--lift"]) == 2
