@@ -1,7 +1,6 @@
 """Measurement tables in the shared schema as matrices: features of networks, and one column of values per device."""
 
 import json
-import re
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -10,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from latency_predictors.features import network_features
+from latency_predictors.device_columns import device_family
+from latency_predictors.features import FEATURE_NAMES, network_features
 from search_spaces.encodings import encoding, list_encodings
 
 Floats = NDArray[np.float64]
@@ -42,8 +42,16 @@ class LatencyTable:
 
     @property
     def families(self) -> tuple[str, ...]:
-        """Family of each device: all batch sizes of a GPU are one."""
-        return tuple(re.sub(r"_bs\d+$", "", device) for device in self.devices)
+        """Family of each device: all batch sizes of a GPU, all runtimes of a board are one."""
+        return tuple(map(device_family, self.devices))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the features: choices first, then the physical ones, where the encoding is known."""
+        if self.space not in list_encodings():
+            return tuple(f"column={number}" for number in range(self.features.shape[1]))
+        choices = self.features.shape[1] - len(FEATURE_NAMES)
+        return (*(f"choice={number}" for number in range(choices)), *FEATURE_NAMES)
 
 
 def load_table(path: Path, *, kinds: tuple[str, ...] | None = None) -> LatencyTable:
