@@ -43,6 +43,10 @@ class Interval:
         """Relative half-width: 0.02 means that the ends are 2 % from the centre; infinite for a single block."""
         return self.upper / self.centre - 1
 
+    def widened(self, factor: float) -> "Interval":
+        """Returns the interval with both ends further away by a factor of 1 or more."""
+        return Interval(self.centre, self.lower / factor, self.upper * factor)
+
 
 def interval(block_medians_ms: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Returns the Student-t interval of the mean of log block medians, in milliseconds.

@@ -22,7 +22,9 @@ class SimulatedDevice(Device):
         spread: standard deviation of log block medians; of the reference network at most 0.005.
         outliers: share of block medians that are ``outlier`` times the truth.
         outlier: their factor.
-        slowness: factor of every latency in a launch, by its number.
+        slowness: factor of the reference network's latency in a launch, by its number.
+        sensitivity: the other files' factor is that one to this power: what slows one network by 10 % slows another by
+            3 or by 20 %.
         quiet: whether a file's timing in a launch found quiet moments, by launch number and file.
     """
 
@@ -38,11 +40,12 @@ class SimulatedDevice(Device):
         outliers: float = 0.0,
         outlier: float = 1.2,
         slowness: Callable[[int], float] = lambda launch: 1.0,
+        sensitivity: float = 1.0,
         quiet: Callable[[int, Path], bool] = lambda launch, path: True,
         seed: int = 0,
     ) -> None:
         self.truth_ms, self.spread, self.outliers, self.outlier = truth_ms, spread, outliers, outlier
-        self.slowness, self.quiet = slowness, quiet
+        self.slowness, self.sensitivity, self.quiet = slowness, sensitivity, quiet
         self.failures: dict[Path, str] = {}
         self.hanging: set[Path] = set()
         self.launches: list[list[Path]] = []
@@ -68,7 +71,8 @@ class SimulatedDevice(Device):
         if not self.quiet(launch, model):
             return Timing(1.0, 1.0, 0, 0.02, None, None, None)
         truth, spread = (0.1, min(self.spread, 0.005)) if model == REFERENCE else (self.truth_ms(model), self.spread)
-        median = truth * self.slowness(launch) * float(np.exp(self.rng.normal(0, spread)))
+        slowness = self.slowness(launch) ** (1 if model == REFERENCE else self.sensitivity)
+        median = truth * slowness * float(np.exp(self.rng.normal(0, spread)))
         if model != REFERENCE and self.rng.random() < self.outliers:
             median *= self.outlier
         return Timing(2.0, 1.5 * median, 100, 1.0, median, 1.1 * median, PROBE_NS, 3.0)

@@ -1,0 +1,79 @@
+"""Simulated sessions on devices that something disturbs; the truth is the undisturbed latency, 1 ms.
+
+A session begins undisturbed, or its measurement set knows the reference network from before: the protocol cannot know
+more. How strongly the network feels what slows the reference network is drawn at random.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from latency_predictors.measurement import DeviceProfile
+from latency_predictors.preset import Preset
+from latency_predictors.protocol import Outcome, UsualState, measure_models
+from tests.latency_predictors.devices.simulated import SimulatedDevice
+
+TRUTH_MS = 1.0
+KINDS = ("calm", "throttling", "frequency steps", "spikes", "drift")
+_LAUNCHES = 60
+
+
+def session(kind: str, preset: Preset, seed: int, truth_ms: float = TRUTH_MS) -> Outcome:
+    """Returns what the protocol says of one network in a session.
+
+    Args:
+        kind: of `KINDS`.
+        preset: how carefully.
+        seed: of everything.
+        truth_ms: the network's undisturbed latency.
+    """
+    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    known = bool(rng.random() < 0.5)
+    course = np.ones(_LAUNCHES)
+    if kind == "throttling":  # it heats up from a launch on
+        begin, amount, heating = rng.integers(1, 6), rng.uniform(0.05, 0.5), rng.uniform(0.5, 5)
+        course = 1 + amount * -np.expm1(-np.maximum(0, np.arange(_LAUNCHES) - begin + 1) / heating)
+    elif kind == "frequency steps":
+        switches = np.cumsum(rng.random(_LAUNCHES) < rng.uniform(0.1, 0.6)) + (known and rng.random() < 0.5)
+        course = np.where(switches % 2, rng.uniform(1.05, 2), 1.0)
+        course[0] = course[0] if known else 1.0
+    elif kind == "drift":  # away from the undisturbed state, or back to it
+        rate, top = rng.uniform(0.001, 0.03), rng.uniform(1.02, 1.3)
+        course = (1 + rate) ** np.arange(_LAUNCHES)
+        if known and rng.random() < 0.5:
+            course = np.maximum(1.0, top * (1 - rate) ** np.arange(_LAUNCHES))
+    device = SimulatedDevice(
+        truth_ms=lambda _: truth_ms,
+        spread=rng.uniform(0.002, 0.02),
+        outliers=rng.uniform(0.02, 0.3) if kind == "spikes" else 0,
+        outlier=rng.uniform(1.1, 3),
+        slowness=lambda launch: float(course[launch]),
+        sensitivity=rng.uniform(0.6, 1.4),
+        seed=int(rng.integers(2**31)),
+    )
+    usual = UsualState(earlier_ms=[0.1] * 20) if known else UsualState()
+    launches = measure_models(device, [Path("0.onnx")], DeviceProfile(device.name), preset, rng=rng, usual=usual)
+    (outcome,) = [outcome for outcomes in launches for outcome in outcomes]
+    return outcome
+
+
+def wrong(outcome: Outcome) -> bool:
+    """Whether a latency is accepted and more than 5 % off."""
+    return outcome.verdict == "accepted" and outcome.interval is not None and _off(outcome) > math.log(1.05)
+
+
+def covers(outcome: Outcome, truth_ms: float = TRUTH_MS) -> bool:
+    """Whether the interval holds the truth."""
+    return outcome.interval is not None and outcome.interval.lower <= truth_ms <= outcome.interval.upper
+
+
+def differ(one: Outcome, other: Outcome) -> bool:
+    """Whether two intervals are apart."""
+    first, second = one.interval, other.interval
+    return first is not None and second is not None and (first.upper < second.lower or second.upper < first.lower)
+
+
+def _off(outcome: Outcome) -> float:
+    assert outcome.interval
+    return abs(math.log(outcome.interval.centre / TRUTH_MS))
