@@ -6,8 +6,9 @@ predicted better than this says.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,14 @@ from latency_predictors.metrics import scores
 from latency_predictors.selection import choose_networks
 from latency_predictors.source_bank import SourceBank
 from latency_predictors.transfer import TransferPredictor
+from search_spaces.checksum import read_json, write_json
 from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
 Measure = Callable[[int], float]
 """Returns the latency in milliseconds of a candidate."""
 
+CURVE = "learning.json"
 BATCH = 2
 """Networks measured between two looks at the error."""
 RESEMBLES = 0.5
@@ -132,6 +135,26 @@ def learn_few_shot(
     validation = CrossValidation(predictor.kind, FOLDS, 1, scores(held_out, np.array(values)))
     digest = hashlib.sha256(np.column_stack([candidates[measured], values]).tobytes()).hexdigest()[:12]
     return FewShot(FittedPredictor(predictor, (validation,), digest), tuple(measured), tuple(steps), reached)
+
+
+def write_learning_curve(steps: Sequence[LearningStep], folder: Path) -> None:
+    """Writes a learning curve into the folder of the predictor that it led to."""
+    write_json(folder / CURVE, {"format": 1, "steps": [asdict(step) for step in steps]})
+
+
+def read_learning_curve(folder: Path) -> tuple[LearningStep, ...]:
+    """Returns the learning curve in a predictor's folder; empty where it was not learned step by step.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / CURVE
+    if not path.exists():
+        return ()
+    try:
+        return tuple(LearningStep(**step) for step in read_json(path)["steps"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error}); restore it from a copy, or delete it") from None
 
 
 def _step(predicted: Floats, measured: Floats, bank_share: float) -> LearningStep:

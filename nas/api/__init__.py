@@ -12,17 +12,16 @@ from nas.api.latency import (
     import_latency,
     import_summary,
     lint_latency,
-    list_predictors,
     measure_latency,
     measurement_rows,
     measuring_devices,
-    promote_predictor,
     release_device,
 )
 from nas.api.latency_audit import Audited, audit_latency, audit_rows, lift_quarantine, list_quarantined
 from nas.api.latency_transfer import Transferred, learning_rows, transfer_latency
 from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
 from nas.api.plan import Plan, plan
+from nas.api.predictors import list_predictors, promote_predictor
 from nas.api.results import front, front_rows, pick, point_rows
 from nas.api.run_files import FileState
 from nas.api.submit import SubmittedJob, submit

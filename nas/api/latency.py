@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from nas.api.predictors import predictor_summary
 from nas.config import DeviceConfig
 from nas.errors import InputError
 from nas.progress import Progress, ProgressListener, silent
@@ -17,7 +18,6 @@ from search_spaces.layer import LayerSpec
 from search_spaces.space import SearchSpace, list_spaces, load_space
 
 if TYPE_CHECKING:
-    from latency_predictors.catalog import CatalogEntry
     from latency_predictors.evaluation import FittedPredictor
     from latency_predictors.imported import ImportedTable
     from latency_predictors.lint import Finding
@@ -213,20 +213,26 @@ def fit_latency(
 
     rows = _usable(data, metric)
     entry = Catalog(store).save(name, _fit(rows, spaces_of(list(map(_architecture, rows)), space), metric))
-    return _summary(entry), [validation.to_dict() for validation in entry.validations]
+    return predictor_summary(entry), [validation.to_dict() for validation in entry.validations]
 
 
-def evaluate_latency(name: str, data: Path, store: Path, space: str | None = None) -> dict[str, object]:
+def evaluate_latency(
+    name: str, data: Path, store: Path, space: str | None = None, report: Path | None = None
+) -> dict[str, object]:
     """Returns the scores of a saved predictor on the usable rows of a measurement set, and records them beside it.
 
     ``drift`` says why the predictor no longer matches its device (`latency_predictors.drift`), or ``none``.
+    ``report`` is a page to write (.html), with a picture beside it (.png).
 
     Raises:
         InputError: no such predictor, or the rows are of another device profile.
     """
     from latency_predictors.catalog import Catalog
     from latency_predictors.drift import find_drift
+    from latency_predictors.few_shot import read_learning_curve
     from latency_predictors.metrics import scores
+    from nas.plots.latency_files import write_report
+    from nas.plots.latency_report import LatencyReport
 
     catalog = Catalog(store)
     entry, predictor = catalog.entry(name), catalog.load(name, of_choices=True)
@@ -237,6 +243,14 @@ def evaluate_latency(name: str, data: Path, store: Path, space: str | None = Non
     spaces = {} if entry.of_choices else spaces_of(networks, space)
     prediction, measured = predictor.predict_architectures(networks, spaces), _values(rows, entry.metric)
     found, drift = scores(prediction, measured), find_drift(prediction, measured, entry.rows)
+    if report is not None:
+        write_report(
+            LatencyReport.of(
+                entry.id, entry.device, entry.metric, networks, prediction, measured, rows_learned=entry.rows,
+                curve=read_learning_curve(store / entry.name / f"v{entry.version}"),
+            ),
+            report,
+        )  # fmt: skip
     verification = catalog.verify(entry, data.name, found, drift.reason)
     return {
         "predictor": entry.id,
@@ -247,37 +261,6 @@ def evaluate_latency(name: str, data: Path, store: Path, space: str | None = Non
         "drift": drift.reason or "none",
         "last_verified": verification.at.isoformat(timespec="seconds"),
     }
-
-
-def list_predictors(store: Path) -> list[dict[str, object]]:
-    """Returns a summary of every version of every predictor in a folder.
-
-    ``meant_by_name`` marks the version that the name alone means, ``last_verified`` is when and on what it was last
-    evaluated, ``verified_mape`` the error it had there, ``drift`` why it no longer matched.
-    """
-    from latency_predictors.catalog import Catalog
-
-    catalog = Catalog(store)
-    rows = []
-    for entry in catalog.entries():
-        verified = catalog.verified(entry)
-        row = _summary(entry) | {"meant_by_name": catalog.entry(entry.name).version == entry.version}
-        row["last_verified"] = f"{verified.at:%Y-%m-%d %H:%M} {verified.data}" if verified else "-"
-        row["verified_mape"] = verified.scores.mape if verified else "-"
-        row["drift"] = (verified.drift or "none") if verified else "-"
-        rows.append(row)
-    return rows
-
-
-def promote_predictor(name: str, store: Path) -> dict[str, object]:
-    """Makes a version (``NAME/v2``) the one that NAME alone means; returns its summary.
-
-    Raises:
-        InputError: no such predictor or version, or no version is named.
-    """
-    from latency_predictors.catalog import Catalog
-
-    return _summary(Catalog(store).promote(name))
 
 
 def measurement_rows(rows: "Sequence[Measurement]") -> list[dict[str, object]]:
@@ -387,8 +370,3 @@ def _architecture(row: "Measurement") -> Architecture:
 
 def _values(rows: "Sequence[Measurement]", metric: str) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     return np.array([getattr(row, metric) for row in rows], np.float64)
-
-
-def _summary(entry: "CatalogEntry") -> dict[str, object]:
-    best = entry.validations[0]
-    return {"predictor": entry.id, "device": entry.device, "metric": entry.metric, "rows": entry.rows, **best.to_dict()}

@@ -84,6 +84,7 @@ def transfer_latency(
     store: Path = Path("predictors"),
     space: str | None = None,
     seed: int = 0,
+    report: Path | None = None,
     progress: ProgressListener = silent,
 ) -> Transferred:
     """Learns a new device from few of its measurements and those of other devices; saves the predictor.
@@ -99,6 +100,7 @@ def transfer_latency(
         store: folder of predictors.
         space: what ``arch`` is written in, where no column says it.
         seed: of choice and folds.
+        report: page to write (.html), with a picture beside it (.png), where networks are left to score the result.
         progress: told after every batch.
 
     Raises:
@@ -109,11 +111,13 @@ def transfer_latency(
     from latency_predictors.choice_features import choice_names
     from latency_predictors.device_columns import complete_rows, device_columns, device_family
     from latency_predictors.features import FEATURE_NAMES
-    from latency_predictors.few_shot import learn_few_shot
+    from latency_predictors.few_shot import learn_few_shot, write_learning_curve
     from latency_predictors.metrics import scores
     from latency_predictors.set_quarantine import refuse_quarantined
     from latency_predictors.source_bank import SourceBank
     from latency_predictors.table_file import read_table
+    from nas.plots.latency_files import write_report
+    from nas.plots.latency_report import LatencyReport
     from nas.plots.learning_png import write_learning_png
 
     for path in [*sources, *([data] if data else [])]:
@@ -163,15 +167,23 @@ def transfer_latency(
     used = {candidates[row] for row in learned.measured}
     rest = list(test) or [network for network in candidates if network not in used]
     measured = np.array([own.latencies_ms[network] for network in rest])
-    found_scores = (
-        scores(learned.fitted.predictor.predict_features(features(rest)), measured) if len(rest) > 1 else None
-    )
+    prediction = learned.fitted.predictor.predict_features(features(rest))
+    found_scores = scores(prediction, measured) if len(rest) > 1 else None
     entry = Catalog(store).save(name or own.name.replace("/", "-"), learned.fitted)
     picture = store / entry.name / f"v{entry.version}" / PICTURE
     write_learning_png(
         learned.steps, f"{own.name} from a bank of {len(bank.devices)} devices", picture, wanted=until_mape,
         found=found_scores.mape if found_scores else None,
     )  # fmt: skip
+    write_learning_curve(learned.steps, picture.parent)
+    if report is not None and found_scores:
+        write_report(
+            LatencyReport.of(
+                entry.id, entry.device, entry.metric, rest, prediction, measured, rows_learned=entry.rows,
+                curve=learned.steps,
+            ),
+            report,
+        )  # fmt: skip
     return Transferred(
         entry,
         own.name,

@@ -14,6 +14,7 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="measurement set (.parquet)", show_default=False)]
+Report = Annotated[Path | None, typer.Option(help="page to write (.html), with a picture beside it (.png)")]
 Store = Annotated[Path, typer.Option("--store", help="folder of predictors")]
 
 
@@ -152,6 +153,7 @@ def transfer(
     store: Store = Path("predictors"),
     space: Annotated[str | None, typer.Option(help="of arch, where no column says it")] = None,
     seed: Annotated[int, typer.Option(help="of choice and folds")] = 0,
+    report: Report = None,
     format: FormatOption = "table",
 ) -> None:
     """Learns a new device from 10 to 20 of its measurements and tables of other devices.
@@ -163,7 +165,7 @@ def transfer(
     with ProgressLine() as progress:
         found = api.transfer_latency(
             sources, target, data=data, samples=samples, choose=choose, until_mape=until_mape, name=name, store=store,
-            space=space, seed=seed, progress=progress,
+            space=space, seed=seed, report=report, progress=progress,
         )  # fmt: skip
     for finding in found.findings:
         say(f"{finding.rule}: {finding.message}")
@@ -189,6 +191,7 @@ def evaluate(
     name: Annotated[str, typer.Argument(metavar="NAME", help="predictor, NAME or NAME/vN", show_default=False)],
     data: Annotated[Path, typer.Option(help="measurement set that the predictor has not seen")],
     store: Store = Path("predictors"),
+    report: Report = None,
     format: FormatOption = "table",
 ) -> None:
     """Compares a predictor with measurements: error, share within 10 %, rank correlation, interval coverage.
@@ -197,7 +200,7 @@ def evaluate(
     """
     from nas import api
 
-    summary = api.evaluate_latency(name, data, store)
+    summary = api.evaluate_latency(name, data, store, report=report)
     emit(summary, [summary], format)
     if summary["drift"] == "none":
         say(f"next: nas latency promote {summary['predictor']} --store {store}")

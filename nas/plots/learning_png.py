@@ -8,6 +8,7 @@ from latency_predictors.few_shot import LearningStep
 from nas.plots.png_file import write_png
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -34,6 +35,15 @@ def draw_learning(
 
     figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")
     axes = figure.add_subplot()
+    draw_curve(axes, steps, wanted=wanted, found=found)
+    axes.set_title(title, loc="left")
+    return figure
+
+
+def draw_curve(
+    axes: "Axes", steps: Sequence[LearningStep], *, wanted: float | None = None, found: float | None = None
+) -> None:
+    """Draws a learning curve; the arguments are those of `write_learning_png`."""
     rows = [step.rows for step in steps]
     axes.fill_between(
         rows,
@@ -54,9 +64,7 @@ def draw_learning(
     axes.set_xticks(rows)
     axes.set_xlabel("networks measured")
     axes.set_ylabel("mean error (%)")
-    axes.set_title(title, loc="left")
     axes.grid(color="#e8edf1")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper right", frameon=False)
-    return figure

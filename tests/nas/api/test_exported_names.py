@@ -14,6 +14,7 @@ def test_nothing_public_is_exported_by_accident():
         "latency_audit",
         "latency_transfer",
         "pipeline",
+        "predictors",
         "results",
         "trial",
         "run_files",

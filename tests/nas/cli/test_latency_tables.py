@@ -73,8 +73,11 @@ def test_an_imported_table_can_be_fitted_and_evaluated(tmp_path, capsys):
     }  # fmt: skip
     assert run(["latency", "fit", measurements, "--name", "phone", "--store", store]) == 0
     capsys.readouterr()
+    report = tmp_path / "report.html"
     evaluate = ["latency", "evaluate", "phone", "--data", measurements, "--store", store, "--format", "json"]
-    assert run(evaluate) == 0
+    assert run([*evaluate, "--report", str(report)]) == 0
+    assert report.is_file()
+    assert report.with_suffix(".png").is_file()
     found = json.loads(capsys.readouterr().out)
     assert found["device"] == "phone/int8/1-thread"
     assert found["within_10"] > 0.9
