@@ -19,6 +19,7 @@ _OPTIONS = {
     "compile",
     "attentive",
     "attentive_candidates",
+    "workers",
 }
 
 
@@ -93,6 +94,8 @@ class SupernetConfig(TrainingConfig):
         attentive: which of several random subnets of like arithmetic is trained, the ``best`` or the ``worst`` of this
             step's batch (`nas.training.attentive`); null for any.
         attentive_candidates: how many are compared; each costs a forward pass.
+        workers: processes that train together (Ray Train, as `ray` says: one GPU each where ``gpus_per_worker`` is
+            above 0), each on its part of every batch; batch norm sees the parts.
     """
 
     method: Literal["supernet"] = "supernet"
@@ -100,6 +103,16 @@ class SupernetConfig(TrainingConfig):
     calibration_images: Count = 256
     attentive: Literal["best", "worst"] | None = None
     attentive_candidates: Annotated[int, Field(ge=2)] = 3
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+
+    @model_validator(mode="after")
+    def _every_worker_has_images(self) -> Self:
+        if self.workers * self.accumulate > self.batch_size:
+            raise ValueError(
+                f"batch_size must be at least workers times accumulate, got {self.batch_size} for "
+                f"{self.workers * self.accumulate} parts"
+            )
+        return self
 
 
 class EarlyStoppingConfig(FileModel):

@@ -185,22 +185,13 @@ class _Loaded:
 
 def _train(run: Run, loaded: _Loaded, progress: ProgressListener) -> TrainedSupernet:
     from nas.finish.bundle import stored
-    from nas.training.supernet import SUPERNET_FILE, train_supernet
+    from nas.training.supernet import SUPERNET_FILE
 
     path, config = run.supernet_dir / SUPERNET_FILE, run.config.accuracy
     assert isinstance(config, SupernetConfig)
     if not path.exists():
         with run.stage("train"):
-            train_supernet(
-                loaded.space,
-                loaded.data.without_test(),
-                config,
-                run.supernet_dir,
-                seed=run.config.seed,
-                device=training_device(config.threads),
-                flip=run.config.data.flip,
-                progress=_training_progress(progress),
-            )
+            _train_new(run, loaded, config, _training_progress(progress))
     try:
         verify_checksum(path.read_bytes())
     except ValueError as error:
@@ -209,6 +200,24 @@ def _train(run: Run, loaded: _Loaded, progress: ProgressListener) -> TrainedSupe
             "it again"
         ) from None
     return TrainedSupernet(path, stored(path).sha256, len(loaded.data.train.labels))
+
+
+def _train_new(
+    run: Run, loaded: _Loaded, config: SupernetConfig, progress: Callable[[int, int, dict[str, float]], None]
+) -> None:
+    space, data, folder = loaded.space, loaded.data.without_test(), run.supernet_dir
+    seed, flip = run.config.seed, run.config.data.flip
+    if config.workers > 1:
+        from nas.search.executors.ray_train import train_supernet_with_ray
+
+        train_supernet_with_ray(
+            space, data, config, folder, ray_config=run.config.ray, seed=seed, flip=flip, progress=progress
+        )
+        return
+    from nas.training.supernet import train_supernet
+
+    device = training_device(config.threads)
+    train_supernet(space, data, config, folder, seed=seed, device=device, flip=flip, progress=progress)
 
 
 def _training_progress(progress: ProgressListener) -> Callable[[int, int, dict[str, float]], None]:

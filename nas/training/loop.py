@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from nas.config import TrainingConfig
 from nas.errors import RunError
+from nas.training import workers
 from nas.training.average import MovingAverage
 from nas.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nas.training.images import Batch, TrainingImages
@@ -171,16 +172,18 @@ def train_by_epoch(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(number, total)
         optimizer.zero_grad(set_to_none=True)
-        metrics = _accumulated(model, step, batch, rng, settings.accumulate)
+        metrics = _accumulated(model, step, workers.own_part(batch), rng, settings.accumulate)
+        workers.average_gradients(model)
         optimizer.step()
         if average:
             average.update(number)
         now = time.monotonic()
         last = number == total - 1
-        if last or now - reported_at >= _REPORT_SECONDS:
+        first = workers.is_first()
+        if first and (last or now - reported_at >= _REPORT_SECONDS):
             reported_at = now
             progress(number + 1, total, _finite(metrics, number + 1))
-        if checkpoints is not None and (last or now - saved_at >= settings.checkpoint_seconds):
+        if first and checkpoints is not None and (last or now - saved_at >= settings.checkpoint_seconds):
             save_checkpoint(checkpoints, identity, Checkpoint(number + 1, _state(model, optimizer, average)))
             saved_at = time.monotonic()
         if place == steps_per_epoch - 1:
@@ -228,6 +231,7 @@ def _identity(
         "images": images.description,
         "weights": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
         "initial": _digest(model),
+        **({"workers": workers.count()} if workers.count() > 1 else {}),
         **depends_on,
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
@@ -256,7 +260,8 @@ def _resume(
     checkpoints: Path | None,
     identity: str,
 ) -> int:
-    checkpoint = load_checkpoint(checkpoints, identity) if checkpoints is not None else None
+    here = checkpoints is not None and workers.is_first()
+    checkpoint = workers.from_first(load_checkpoint(checkpoints, identity) if checkpoints and here else None)
     if checkpoint is None:
         return 0
     model.load_state_dict(

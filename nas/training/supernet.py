@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nas.config import SupernetConfig
 from nas.data import ImageData, Split
+from nas.training import workers
 from nas.training.accuracy import batches
 from nas.training.attentive import AttentiveSampler
 from nas.training.images import Batch, TrainingImages
@@ -76,7 +77,7 @@ def train_supernet(
 
         @torch.no_grad()
         def loss_of(architecture: Architecture) -> float:
-            return float(soft_cross_entropy(logits(architecture), answers))
+            return float(workers.mean(soft_cross_entropy(logits(architecture), answers)))
 
         drawn = (
             attentive.sample(rng, loss_of) if attentive else space.sample(rng) for _ in range(config.random_subnets)
@@ -101,8 +102,9 @@ def train_supernet(
         },
         progress=progress,
     )
-    save_supernet(supernet, folder / SUPERNET_FILE)
-    shutil.rmtree(checkpoints)
+    if workers.is_first():
+        save_supernet(supernet, folder / SUPERNET_FILE)
+        shutil.rmtree(checkpoints)
     return supernet
 
 
