@@ -118,7 +118,7 @@ def _hypervolume_sampler(
     problem = bench.problem
 
     def exact(vectors: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        cost = problem.losses(vectors)[:, 1]
+        cost = problem.costs(vectors)
         return cost, np.zeros(len(cost))
 
     predict = exact if measurements is None else _transferred(problem, measurements, seed)
@@ -151,7 +151,7 @@ def _transferred(
     rng = np.random.default_rng((seed, 2))
     pool = problem.random(40 * measurements, rng)
     inside = pool[~np.isnan(problem.losses(pool)[:, 0])][:measurements]
-    targets = np.log(problem.losses(inside)[:, 1])
+    targets = np.log(problem.costs(inside))
     reference = problem.random(512, rng)
 
     def inputs(vectors: NDArray[np.int64]) -> Floats:
@@ -331,7 +331,7 @@ def _nsganetv2_like(bench: Bench, seed: int) -> None:
         model = models[int(np.nanargmax(taus))].fit(x, y)
 
         def judge(genomes: Floats) -> Floats:
-            return np.stack([model.predict(space.encode(genomes)), problem.losses(vectors(genomes))[:, 1]], axis=1)  # noqa: B023
+            return np.stack([model.predict(space.encode(genomes)), problem.costs(vectors(genomes))], axis=1)  # noqa: B023
 
         start = np.array(archive)[fitness_order(np.array(told))[:50]]
         genomes = np.concatenate([start, space.sample(100 - len(start), rng)])

@@ -61,6 +61,7 @@ class Problem:
         parameters: name and choices of each place of a vector, in order.
         values: the integers that stand for the choices.
         features: physical features ``(n, f)`` of ``(n, d)`` vectors.
+        costs: ``(n,)`` of ``(n, d)`` vectors.
         losses: ``(n, 2)`` error and cost; NaN error where the table does not hold the network.
         connected: ``(n,)`` whether the output of ``(n, d)`` vectors depends on the input at all.
         sources: ``(n, s)`` log costs on other devices, for a predictor that is transferred from them.
@@ -73,6 +74,7 @@ class Problem:
     parameters: dict[str, tuple[Any, ...]]
     values: tuple[tuple[int, ...], ...]
     features: Callable[[NDArray[np.int64]], Floats]
+    costs: Callable[[NDArray[np.int64]], Floats]
     losses: Callable[[NDArray[np.int64]], Floats]
     connected: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
     sources: Callable[[NDArray[np.int64]], Floats]
@@ -186,6 +188,7 @@ def nasbench201(data: Path, device: str) -> Problem:
         parameters={f"edge{start}{end}": _OPERATIONS for start, end in _EDGES},
         values=(tuple(range(5)),) * 6,
         features=_nasbench201_features,
+        costs=lambda vectors: np.array([filled[tuple(row)] for row in vectors.tolist()]),
         losses=lambda vectors: np.array([table[tuple(row)] for row in vectors.tolist()]).reshape(-1, 2),
         connected=lambda vectors: _nasbench201_features(vectors)[:, _LONGEST_PATH] > 0,
         sources=lambda vectors: sources()[[place[tuple(row)] for row in vectors.tolist()]],
@@ -304,8 +307,12 @@ def mnasnet(data: Path, device: str) -> Problem:
     parameters = {name: choices[name] for name in names}
     values = tuple(tuple(int(choice) for choice in options) for options in parameters.values())
 
+    def costs(vectors: NDArray[np.int64]) -> Floats:
+        cost: Floats = np.exp(surrogates[device](vectors))
+        return cost
+
     def losses(vectors: NDArray[np.int64]) -> Floats:
-        return np.stack([surrogates["error"](vectors), np.exp(surrogates[device](vectors))], axis=1)
+        return np.stack([surrogates["error"](vectors), costs(vectors)], axis=1)
 
     rng = np.random.default_rng(0)
     sample = losses(np.stack([rng.choice(options, size=20_000) for options in values], axis=1))
@@ -315,6 +322,7 @@ def mnasnet(data: Path, device: str) -> Problem:
         parameters=parameters,
         values=values,
         features=_mnasnet_features,
+        costs=costs,
         losses=losses,
         connected=lambda vectors: np.ones(len(vectors), dtype=np.bool_),
         sources=lambda vectors: np.stack([surrogates[d](vectors) for d in _MNASNET_SOURCES if d != device], axis=1),

@@ -93,13 +93,13 @@ class Kernel:
         return total
 
     @classmethod
-    def fit(cls, columns: Columns, targets: Floats, noise: float, iterations: int = 50) -> Self:
+    def fit(cls, columns: Columns, targets: Floats, noise: Floats, iterations: int = 50) -> Self:
         """Returns the kernel of greatest posterior density (marginal likelihood times priors).
 
         Args:
             columns: of n networks.
             targets: ``(n,)`` of mean 0 and variance 1.
-            noise: variance of the targets' known observation noise.
+            noise: ``(n,)`` variances of the targets' known observation noise.
             iterations: of L-BFGS, at most.
         """
         sizes = columns.encoding.shape[1], columns.features.shape[1]
@@ -114,10 +114,9 @@ class Kernel:
         found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
         return cls(found.x, *sizes)
 
-    def _evidence(self, columns: Columns, targets: Floats, noise: float) -> tuple[float, Floats]:
+    def _evidence(self, columns: Columns, targets: Floats, noise: Floats) -> tuple[float, Floats]:
         """Returns the negative log marginal likelihood (less a constant) and its gradient."""
-        count = len(targets)
-        covariance = (self.nugget + noise + _JITTER) * np.eye(count)
+        covariance = np.diag(self.nugget + noise + _JITTER)
         pieces = []
         for scale, block in self._parts(columns):
             matern, slope = _matern(block, block)
@@ -130,7 +129,7 @@ class Kernel:
             factor = cholesky(covariance, lower=True, check_finite=False)
         except LinAlgError:
             return 1e10, np.zeros_like(self.theta)
-        inverse = cho_solve((factor, True), np.eye(count), check_finite=False)
+        inverse = cho_solve((factor, True), np.eye(len(targets)), check_finite=False)
         weights = inverse @ targets
         value = 0.5 * float(targets @ weights) + float(np.log(np.diag(factor)).sum())
         inner = 0.5 * (inverse - np.outer(weights, weights))  # d value / d covariance
@@ -177,16 +176,17 @@ class GaussianProcess:
         kernel: for targets of mean 0 and variance 1.
         columns: of the n observed networks.
         targets: ``(n,)`` in their own unit.
-        noise_std: of the observations, in the same unit; 0 where a repeated evaluation gives the same value.
+        noise_std: ``(n,)`` of the observations, in the same unit; 0 where a repeated evaluation gives the same value.
         center: of the prior, in the same unit.
         scale: standard deviation of the targets the kernel was fitted to, in the same unit.
     """
 
     def __init__(
-        self, kernel: Kernel, columns: Columns, targets: Floats, *, noise_std: float, center: float, scale: float
+        self, kernel: Kernel, columns: Columns, targets: Floats, *, noise_std: Floats, center: float, scale: float
     ) -> None:
         self._kernel, self._columns = kernel, columns
         self._center, self._scale = center, scale
+        self._noise_std = noise_std
         self._noise = (noise_std / scale) ** 2
         self._targets = (targets - center) / scale
         covariance = kernel(columns, columns)
@@ -220,7 +220,7 @@ class GaussianProcess:
             self._kernel,
             self._columns.joined(columns),
             np.concatenate([self._targets * self._scale + self._center, expected]),
-            noise_std=np.sqrt(self._noise) * self._scale,
+            noise_std=np.append(self._noise_std, np.full(len(columns), self._noise_std.mean())),
             center=self._center,
             scale=self._scale,
         )

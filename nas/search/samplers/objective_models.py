@@ -1,5 +1,7 @@
 """ObjectiveModels: what is expected of candidates, objective by objective, given the finished trials."""
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
@@ -20,11 +22,36 @@ _KNOWN_TOLERANCE = 1e-6
 
 
 class Surrogate:
-    """A Gaussian process of one quantity over candidates, with a given mean function."""
+    """A Gaussian process of one quantity over candidates; with a floor, of the logarithm of the distance from it.
+
+    An error comes down towards a floor, and near it everything is smaller: what a change to the network gains, and what
+    the features leave unexplained. On the logarithm both are about the same everywhere.
+
+    Args:
+        columns: of the n finished trials.
+        targets: ``(n,)``.
+        noise_std: of repeated evaluations.
+        order: of the finished trials, most useful first.
+        kernels: fitted before, by their data; a new one is put in.
+        floor: below all targets; None for a quantity that may have any value.
+
+    Attributes:
+        true_values: ``(n,)`` expected true values of the finished trials.
+    """
 
     def __init__(
-        self, columns: Columns, targets: Floats, noise_std: float, order: NDArray[np.intp], kernels: dict[bytes, Kernel]
+        self,
+        columns: Columns,
+        targets: Floats,
+        noise_std: float,
+        order: NDArray[np.intp],
+        kernels: dict[bytes, Kernel],
+        floor: float | None = None,
     ) -> None:
+        self._floor = floor
+        noise = np.full(len(targets), noise_std) if floor is None else noise_std / (targets - floor)
+        if floor is not None:
+            targets = np.log(targets - floor)
         fit = np.arange(fit_count(len(targets)))
         if len(fit) > _FIT_ROWS:
             fit = fit[np.linspace(0, len(fit) - 1, _FIT_ROWS).astype(int)]
@@ -33,17 +60,35 @@ class Surrogate:
         if key not in kernels:
             while len(kernels) > 8:  # of a few objectives; the oldest goes first
                 del kernels[next(iter(kernels))]
-            kernels[key] = Kernel.fit(columns[fit], (targets[fit] - center) / scale, (noise_std / scale) ** 2)
+            kernels[key] = Kernel.fit(columns[fit], (targets[fit] - center) / scale, (noise[fit] / scale) ** 2)
         used = np.sort(order) if len(order) <= _CONDITION_ROWS else np.sort(_most_useful(order))
-        self.process = GaussianProcess(
-            kernels[key], columns[used], targets[used], noise_std=noise_std, center=center, scale=scale
+        self._process = GaussianProcess(
+            kernels[key], columns[used], targets[used], noise_std=noise[used], center=center, scale=scale
         )
-        self.true_values = targets.copy()
-        self.true_values[used] = self.process.true_values()
+        true = targets.copy()
+        true[used] = self._process.true_values()
+        self.true_values: Floats = true if floor is None else floor + np.exp(true)
+
+    def posterior(self, columns: Columns) -> tuple[Floats, Floats]:
+        """Returns mean and standard deviation of new networks' true values; of a log-normal one where there is a floor.
+
+        Its moments: Johnson, Kotz and Balakrishnan, "Continuous Univariate Distributions 1", 1994, section 14.3.
+        """
+        mean, std = self._process.posterior(columns)
+        if self._floor is None:
+            return mean, std
+        distance = np.exp(mean + 0.5 * std * std)
+        return self._floor + distance, distance * np.sqrt(np.expm1(std * std))
+
+    def believing(self, columns: Columns) -> "Surrogate":
+        """Returns the surrogate after pending networks came back as expected."""
+        after = copy(self)
+        after._process = self._process.believing(columns)
+        return after
 
 
 class ObjectiveModels:
-    """Known costs, and Gaussian processes of everything else.
+    """Known costs, and surrogates of everything else.
 
     Args:
         history: with at least two finished trials.
@@ -63,26 +108,29 @@ class ObjectiveModels:
         order = fitness_order(history.losses)
         columns = history.finished.columns
         self.losses = history.losses.copy()
-        self._processes: list[GaussianProcess | None] = []
+        self._surrogates: list[Surrogate | None] = []
         for objective, noise in enumerate(noise_std):
             told = history.losses[:, objective]
             prior = self._prior(history.finished, objective)[0]
             rest = told - prior
             if costs[objective] >= 0 and np.abs(rest).max() <= _KNOWN_TOLERANCE * np.abs(told).max():
-                self._processes.append(None)
+                self._surrogates.append(None)
                 continue
+            floor = None
             if costs[objective] < 0:
-                rest = winsorised(rest, fit_count(len(rest)))
-            surrogate = Surrogate(columns, rest, float(noise), order, kernels)
-            self._processes.append(surrogate.process)
+                first = fit_count(len(rest))
+                rest = winsorised(rest, first)
+                floor = floor_of(rest, first)
+            surrogate = Surrogate(columns, rest, float(noise), order, kernels, floor)
+            self._surrogates.append(surrogate)
             if noise > 0:
                 self.losses[:, objective] = surrogate.true_values + prior
-        self._constraints: list[GaussianProcess] = []
+        self._constraints: list[Surrogate] = []
         for values in history.constraints.values():
             rows = np.flatnonzero(~np.isnan(values))
             if len(rows) >= 2:
                 kept = fitness_order(history.losses[rows])
-                self._constraints.append(Surrogate(columns[rows], values[rows], 0.0, kept, kernels).process)
+                self._constraints.append(Surrogate(columns[rows], values[rows], 0.0, kept, kernels))
 
     def _prior(self, candidates: Candidates, objective: int) -> tuple[Floats, Floats]:
         column = self._costs[objective]
@@ -94,20 +142,19 @@ class ObjectiveModels:
         """Returns the models after pending trials came back as expected; their expected losses are in `losses` too."""
         if not len(pending):
             return self
-        after = object.__new__(ObjectiveModels)
-        after._costs, after._signs = self._costs, self._signs
-        after._processes = [p and p.believing(pending.columns) for p in self._processes]
-        after._constraints = [p.believing(pending.columns) for p in self._constraints]
+        after = copy(self)
+        after._surrogates = [s and s.believing(pending.columns) for s in self._surrogates]
+        after._constraints = [s.believing(pending.columns) for s in self._constraints]
         after.losses = np.concatenate([self.losses, self.losses_of(pending)[0]])
         return after
 
     def losses_of(self, candidates: Candidates) -> tuple[Floats, Floats]:
         """Returns mean and standard deviation ``(n, m)`` of the candidates' losses."""
-        mean, std = np.empty((2, len(candidates), len(self._processes)))
-        for objective, process in enumerate(self._processes):
+        mean, std = np.empty((2, len(candidates), len(self._surrogates)))
+        for objective, surrogate in enumerate(self._surrogates):
             mean[:, objective], std[:, objective] = self._prior(candidates, objective)
-            if process is not None:
-                rest, std[:, objective] = process.posterior(candidates.columns)
+            if surrogate is not None:
+                rest, std[:, objective] = surrogate.posterior(candidates.columns)
                 mean[:, objective] += rest
         return mean, std
 
@@ -118,8 +165,8 @@ class ObjectiveModels:
         optimization of computer models", 1998, section 5.
         """
         probability = np.ones(len(candidates))
-        for process in self._constraints:
-            mean, std = process.posterior(candidates.columns)
+        for surrogate in self._constraints:
+            mean, std = surrogate.posterior(candidates.columns)
             probability *= ndtr(-mean / std)
         return probability
 
@@ -153,3 +200,17 @@ def winsorised(targets: Floats, first: int | None = None) -> Floats:
     low, high = np.quantile(targets[:first], [0.25, 0.75])
     clipped: Floats = np.minimum(targets, high + 1.5 * (high - low))
     return clipped if clipped.std() > 0 else targets
+
+
+def floor_of(targets: Floats, first: int) -> float:
+    """Returns where the targets are taken to end: as far below their least as their median is above it.
+
+    The search goes on finding lesser ones: each lowers the floor if it comes near.
+
+    Args:
+        targets: ``(n,)``.
+        first: how many of them set the floor, so that it stays while hyperparameters do.
+    """
+    least = float(targets[:first].min())
+    gap = float(np.median(targets[:first])) - least or 1.0
+    return min(least - gap, float(targets.min()) - 0.25 * gap)
