@@ -116,6 +116,13 @@ def _hypervolume_sampler(
     bench: Bench, seed: int, *, measurements: int | None = None, known: bool = True, batch: int = 1, noise: float = 0.0
 ) -> None:
     problem = bench.problem
+    last: list[tuple[Sequence[Any], NDArray[np.int64]]] = [((), np.empty((0, 0), dtype=np.int64))]
+
+    def vectors_of(params: Sequence[Any]) -> NDArray[np.int64]:
+        """Returns the vectors of what is asked for costs, features and violations, one after the other."""
+        if params is not last[0][0]:
+            last[0] = params, problem.vectors(params)
+        return last[0][1]
 
     def exact(vectors: NDArray[np.int64]) -> tuple[Floats, Floats]:
         cost = problem.costs(vectors)
@@ -124,7 +131,7 @@ def _hypervolume_sampler(
     predict = exact if measurements is None else _transferred(problem, measurements, seed)
 
     def costs(params: Sequence[Any]) -> tuple[Floats, Floats]:
-        mean, std = predict(problem.vectors(params))
+        mean, std = predict(vectors_of(params))
         return mean[:, None], std[:, None]
 
     sampler = HypervolumeSampler(
@@ -132,8 +139,8 @@ def _hypervolume_sampler(
         search_space=problem.distributions,
         knowledge=Knowledge(
             costs=CostTerms((1,), costs) if known else None,
-            features=lambda params: problem.features(problem.vectors(params)),
-            violations=lambda params: {"connected": 1.0 - problem.connected(problem.vectors(params))},
+            features=lambda params: problem.features(vectors_of(params)),
+            violations=lambda params: {"connected": 1.0 - problem.connected(vectors_of(params))},
         ),
         noise_std=(noise, 0.0),
     )

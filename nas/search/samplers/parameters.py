@@ -121,9 +121,9 @@ class ParameterSpace:
     def params(self, genome: Floats) -> dict[str, Any]:
         """Returns the parameters of one genome, those that are present."""
         return {
-            gene.name: gene.value(value)
+            gene.name: gene.levels[int(value)] if gene.levels else gene.value(value)
             for gene, value in zip(self.genes, genome.tolist(), strict=True)
-            if not np.isnan(value)
+            if value == value  # not NaN; this runs some hundred thousand times in a search
         }
 
     def sample(self, count: int, rng: np.random.Generator) -> Floats:
