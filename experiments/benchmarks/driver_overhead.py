@@ -21,26 +21,28 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ledger_readers import GOAL as READERS_GOAL
-from ledger_readers import measure_readers, slowdown
+from ledger_readers import readers_of_a_search, readers_of_commits, slowdown
 
 from nas.config import RayConfig, SearchConfig
 from nas.evaluators.base import Evaluator
 from nas.evaluators.costs import AnalyticAndPredictedCosts
 from nas.objectives import Objective
 from nas.progress import Progress
+from nas.search.executors.base import Executor
 from nas.search.executors.ray_actors import RayExecutor
 from nas.search.executors.ray_session import connect
 from nas.search.executors.serial import SerialExecutor
 from nas.search.ledger import Ledger
-from nas.search.loop import run_search
+from nas.search.loop import SearchOutcome, run_search
 from nas.search.problem import SearchProblem
 from nas.search.samplers.base import distributions
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.cost import network_cost
-from search_spaces.space import load_space
+from search_spaces.space import SearchSpace, load_space
 
 GOAL_MS = 30.0
 GOAL_TIMES = 20.0
@@ -59,10 +61,31 @@ class NoEvaluation(Evaluator):
         return {"accuracy": 0.95 * (1 - math.exp(-capacity / 50)) + 0.05 * int(architecture.key[-6:], 16) / 16**6}
 
 
+def search(
+    space: SearchSpace,
+    sampler: str,
+    executor: Executor,
+    ledger: Ledger,
+    trials: int,
+    listener: Callable[[Progress], None],
+) -> SearchOutcome:
+    """Runs a search whose evaluations take no time."""
+    objectives = (Objective.parse("accuracy"), Objective.parse("macs"))
+    return run_search(
+        SearchProblem(space, objectives),
+        evaluator=NoEvaluation(),
+        costs=AnalyticAndPredictedCosts(space, objectives, precisions={}, predictors={}),
+        executor=executor,
+        ledger=ledger,
+        config=SearchConfig(sampler=sampler, budget=trials),
+        seed=0,
+        listener=listener,
+    )
+
+
 def measure(space_name: str, sampler: str, executor: str, trials: int, workers: int) -> dict[str, object]:
     """Returns one row: what the loop cost in one search."""
     space = load_space(space_name)
-    objectives = (Objective.parse("accuracy"), Objective.parse("macs"))
     times_s: list[float] = []
     cpu_s: list[float] = []
 
@@ -73,16 +96,10 @@ def measure(space_name: str, sampler: str, executor: str, trials: int, workers: 
 
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.db") as ledger:
         begun_s = time.perf_counter()
-        outcome = run_search(
-            SearchProblem(space, objectives),
-            evaluator=NoEvaluation(),
-            costs=AnalyticAndPredictedCosts(space, objectives, precisions={}, predictors={}),
-            executor=RayExecutor(RayConfig(workers=workers)) if executor == "ray" else SerialExecutor(),
-            ledger=ledger,
-            config=SearchConfig(sampler=sampler, budget=trials),
-            seed=0,
-            listener=note,
-        )
+        outcome = search(
+            space, sampler, RayExecutor(RayConfig(workers=workers)) if executor == "ray" else SerialExecutor(),
+            ledger, trials, note,
+        )  # fmt: skip
     gaps = len(times_s) - 1
     tail = min(500, gaps)
     return {
@@ -196,12 +213,19 @@ def main() -> None:
         reach["times_less_than_ray_tune_with_optuna_search"] = reached(round(times, 1), GOAL_TIMES, below=False)
     readers: list[dict[str, object]] = []
     if "readers" in options.parts:
-        readers = measure_readers(options.readers // share, blocks=8, commits=150 // share)
-        slower, busier = round(slowdown(readers), 3), round(slowdown(readers, "write_cpu_ms_mean"), 3)
-        polls = statistics.fmean(float(str(row["polls_per_s"])) for row in readers if row["readers"])
-        print(f"{options.readers // share} readers, {polls:.0f} polls a second: {slower:+.1%}, CPU {busier:+.1%}")
-        reach[f"slowdown_by_{options.readers // share}_readers"] = reached(slower, READERS_GOAL, below=True)
-        reach[f"more_writer_cpu_by_{options.readers // share}_readers"] = reached(busier, READERS_GOAL, below=True)
+        count, commits = options.readers // share, 150 // share
+        readers = readers_of_commits(count, blocks=8, commits=commits)
+
+        def serial(ledger: Ledger, trials: int, listener: Callable[[Progress], None]) -> None:
+            search(load_space(options.space), "nsga2", SerialExecutor(), ledger, trials, listener)
+
+        readers += readers_of_a_search(count, blocks=8, commits=commits, search=serial)
+        for writer in ("search", "commits"):
+            own = [row for row in readers if row["writer"] == writer]
+            slower, busier = round(slowdown(own), 3), round(slowdown(own, "write_cpu_ms_mean"), 3)
+            polls = statistics.fmean(float(str(row["polls_per_s"])) for row in own if row["readers"])
+            print(f"{writer}: {count} readers, {polls:.0f} polls a second: {slower:+.1%}, CPU {busier:+.1%}")
+            reach[f"slowdown_of_{writer}_by_{count}_readers"] = reached(slower, READERS_GOAL, below=True)
 
     options.results.mkdir(parents=True, exist_ok=True)
     for name, table in (("driver_overhead_cpu.csv", rows), ("ledger_readers_cpu.csv", readers)):

@@ -1,12 +1,14 @@
 """How much readers of the ledger slow its writer: the part of driver_overhead.py that needs no Ray.
 
-The writer commits candidates and their results as fast as it can, as a search does whose evaluations take no time.
+Two writers: one does nothing but commit candidates and their results, as fast as it can; the other is a search by
+NSGA-II whose evaluations take no time.
 The readers are threads of another process, each with a read-only connection of its own, as a service has them that
 answers many open pages: every `PERIOD_S` seconds each asks how many candidates are in which state, and for the results
 since its last question. Blocks of commits with and without readers alternate, so that what else the machine does
 meets both alike.
 """
 
+import contextlib
 import json
 import multiprocessing
 import random
@@ -15,12 +17,15 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from nas.objectives import Value
+from nas.progress import Progress
 from nas.search.ledger import Ledger
 from nas.search.records import Candidate, Proposal
 from search_spaces.space import load_space
@@ -54,11 +59,71 @@ def _read(path: Path, readers: int, polling: Event, over: Event, polls: Semaphor
         thread.join()
 
 
-def measure_readers(readers: int, blocks: int, commits: int) -> list[dict[str, object]]:
-    """Returns a row for each block of commits, without and with readers in turn.
+class Pages:
+    """Readers in a process of their own, which ask in every other block of candidates.
 
     Args:
-        readers: that poll at once.
+        path: of the ledger.
+        readers: pages open at once.
+        commits: candidates of a block.
+        writer: named in the rows.
+
+    Attributes:
+        rows: one for each block that is over, without and with readers in turn.
+    """
+
+    def __init__(self, path: Path, readers: int, commits: int, writer: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._polling, self._over, self._polls = context.Event(), context.Event(), context.Semaphore(0)
+        self._process = context.Process(target=_read, args=(path, readers, self._polling, self._over, self._polls))
+        self._readers, self._commits, self._writer = readers, commits, writer
+        self.rows: list[dict[str, object]] = []
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        self._begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._process.join()
+
+    def _begin(self) -> None:
+        (self._polling.set if len(self.rows) % 2 else self._polling.clear)()
+        time.sleep(PERIOD_S)  # until every page asks, or none; the same pause before either kind
+        self._before = self._polled()
+        self._begun_cpu_s, self._ends_s = time.thread_time(), [time.perf_counter()]
+
+    def written(self) -> None:
+        """Takes note of a candidate and its result; the writer's thread calls it."""
+        self._ends_s.append(time.perf_counter())
+        if len(self._ends_s) <= self._commits:
+            return
+        wall_s, cpu_s = self._ends_s[-1] - self._ends_s[0], time.thread_time() - self._begun_cpu_s
+        self.rows.append(
+            {
+                "writer": self._writer,
+                "readers": self._readers if len(self.rows) % 2 else 0,
+                "block": len(self.rows),
+                "candidates": self._commits,
+                "polls_per_s": round((self._polled() - self._before) / wall_s, 1),
+                "write_ms_mean": round(wall_s / self._commits * 1e3, 3),
+                "write_cpu_ms_mean": round(cpu_s / self._commits * 1e3, 3),
+                "write_ms_median": round(statistics.median(np.diff(self._ends_s)) * 1e3, 3),
+            }
+        )
+        self._begin()
+
+    def _polled(self) -> int:
+        value: int = self._polls.get_value()  # type: ignore[attr-defined]
+        return value
+
+
+def readers_of_commits(readers: int, blocks: int, commits: int) -> list[dict[str, object]]:
+    """Returns the rows of `Pages` for a writer that does nothing but commit, as fast as it can.
+
+    Args:
+        readers: pages open at once.
         blocks: of each kind.
         commits: candidates of a block, each with two commits.
     """
@@ -67,62 +132,53 @@ def measure_readers(readers: int, blocks: int, commits: int) -> list[dict[str, o
     while len(networks) < 2 * blocks * commits:
         architecture = space.sample(rng)
         networks[architecture.key] = architecture
-    left = iter(enumerate(networks.values()))
-    context = multiprocessing.get_context("spawn")
-    polling, over, polls = context.Event(), context.Event(), context.Semaphore(0)
-    rows: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.db") as ledger, ledger.coordinated():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Ledger(path := Path(folder) / "ledger.db") as ledger,
+        ledger.coordinated(),
+    ):
         ledger.begin({"space": space.name})
-        process = context.Process(
-            target=_read, args=(ledger_path := Path(folder) / "ledger.db", readers, polling, over, polls)
-        )
-        process.start()
-        try:
-            for block in range(2 * blocks):
-                reading = block % 2 == 1
-                (polling.set if reading else polling.clear)()
-                time.sleep(PERIOD_S)  # until every page asks, or none; the same pause before either kind
-                before = _count(polls)
-                begun_s, begun_cpu_s = time.perf_counter(), time.thread_time()
-                times_ms = []
-                for _ in range(commits):
-                    number, architecture = next(left)
-                    start_s = time.perf_counter()
-                    candidate = Candidate(number, architecture, {"macs": Value(1.0, "analytic")})
-                    proposal = Proposal(number, number, dict(architecture.values), {"trial": {}, "study": {}})
-                    attempt = ledger.propose([proposal], candidate)
-                    assert attempt is not None
-                    ledger.commit_result(attempt, {"accuracy": 0.5}, "benchmark")
-                    times_ms.append((time.perf_counter() - start_s) * 1e3)
-                wall_s, cpu_s = time.perf_counter() - begun_s, time.thread_time() - begun_cpu_s
-                rows.append(
-                    {
-                        "readers": readers if reading else 0,
-                        "block": block,
-                        "candidates": commits,
-                        "polls_per_s": round((_count(polls) - before) / wall_s, 1),
-                        "write_ms_mean": round(wall_s / commits * 1e3, 3),
-                        "write_cpu_ms_mean": round(cpu_s / commits * 1e3, 3),
-                        "write_ms_median": round(statistics.median(times_ms), 3),
-                    }
-                )
-        finally:
-            over.set()
-            process.join()
-    assert not ledger_path.exists()
-    return rows
+        with Pages(path, readers, commits, "commits") as pages:
+            for number, architecture in enumerate(networks.values()):
+                candidate = Candidate(number, architecture, {"macs": Value(1.0, "analytic")})
+                proposal = Proposal(number, number, dict(architecture.values), {"trial": {}, "study": {}})
+                attempt = ledger.propose([proposal], candidate)
+                assert attempt is not None
+                ledger.commit_result(attempt, {"accuracy": 0.5}, "benchmark")
+                pages.written()
+    return pages.rows
 
 
-def _count(polls: Semaphore) -> int:
-    value: int = polls.get_value()  # type: ignore[attr-defined]
-    return value
+def readers_of_a_search(
+    readers: int, blocks: int, commits: int, search: Callable[[Ledger, int, Callable[[Progress], None]], None]
+) -> list[dict[str, object]]:
+    """Returns the rows of `Pages` for a search whose evaluations take no time.
+
+    Args:
+        readers: pages open at once.
+        blocks: of each kind.
+        commits: candidates of a block.
+        search: takes the ledger, the budget and a listener to its progress.
+    """
+    pages: list[Pages] = []
+    with contextlib.ExitStack() as stack:
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ledger.db"
+
+        def note(progress: Progress) -> None:
+            if pages and progress.done:
+                pages[0].written()
+            elif progress.done:  # the first result: everything is set up
+                pages.append(stack.enter_context(Pages(path, readers, commits, "search")))
+
+        search(stack.enter_context(Ledger(path)), 2 * blocks * commits + 1, note)
+    return pages[0].rows
 
 
 def slowdown(rows: list[dict[str, object]], column: str = "write_ms_mean") -> float:
     """Returns by what share readers slow the writer: the median over pairs of neighbouring blocks.
 
     Args:
-        rows: of `measure_readers`.
+        rows: of `Pages`, of one writer.
         column: wall time, or the CPU time of the writer alone, which other work on the machine hardly touches.
     """
     times = [float(str(row[column])) for row in rows]
