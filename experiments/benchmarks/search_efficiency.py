@@ -22,6 +22,7 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # before numpy: one core a run, so that times compare
 
 import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 from search_methods import METHODS, SLOW_METHODS, run  # noqa: E402
 from search_problems import PROBLEMS, load_problem, mnasnet_surrogates  # noqa: E402
 
@@ -81,15 +82,76 @@ def summary(rows: list[Row]) -> list[dict[str, object]]:
         own = [row for row in rows if (row.problem, row.method) == (problem, method)]
         entry: dict[str, object] = {"problem": problem, "method": method, "seeds": len(own)}
         for mark in MARKS:
-            ratios = np.array([getattr(row, f"ratio_{mark}") for row in own])
-            ratios = ratios[~np.isnan(ratios)]
-            if len(ratios):
+            if len(ratios := _ratios(rows, problem, method, mark)):
                 entry[f"mean_{mark}"], entry[f"worst_{mark}"] = round(ratios.mean(), 4), round(ratios.min(), 4)
         needed = np.array([row.evaluations_to_98 for row in own])
         entry["median_evaluations_to_98"] = None if np.isnan(needed).mean() >= 0.5 else float(np.nanmedian(needed))
         entry["proposal_ms"] = round(float(np.mean([row.proposal_ms for row in own])), 1)
         table.append(entry)
     return table
+
+
+OURS = "hypervolume"
+_LOSSES = {"batch8": ((50, 100, 200), 0.005), "cost20": ((100,), 0.01)}
+"""Of each variant of ours: after how many evaluations it may lose how much of the ratio."""
+_GOALS = {"nasbench201": {50: (0.985, 0.96), 100: (0.997, 0.99)},
+          "mnasnet": {50: (0.97, 0.955), 100: (0.987, 0.98), 200: (0.995, 0.99)}}  # fmt: skip
+"""Ratios to be reached by the mean over seeds, and by the worst seed."""
+
+
+def reach(rows: list[Row]) -> dict[str, dict[str, object]]:
+    """Returns which goals are met, each by its worst problem; goals of what has not been run are left out."""
+    found: dict[str, dict[str, object]] = {}
+
+    def note(name: str, value: float, goal: float, *, below: bool = False) -> None:
+        worse = max if below else min
+        value = worse(value, float(str(found[name]["value"]))) if name in found else value
+        found[name] = {"value": round(value, 4), "goal": goal, "holds": value <= goal if below else value >= goal}
+
+    for problem in sorted({row.problem for row in rows}):
+        methods = {row.method for row in rows if row.problem == problem}
+        if OURS not in methods:
+            continue
+        space = problem.partition("/")[0]
+        for mark, (mean, worst) in _GOALS[space].items():
+            ratios = _ratios(rows, problem, OURS, mark)
+            if len(ratios):
+                note(f"{space}_mean_at_{mark}", float(ratios.mean()), mean)
+                note(f"{space}_worst_at_{mark}", float(ratios.min()), worst)
+        peers = sorted(method for method in methods if not method.startswith(OURS))
+        for mark in (50, 100, 200):
+            for peer in peers:
+                other = _ratios(rows, problem, peer, mark)
+                if len(other):
+                    ahead = float(_ratios(rows, problem, OURS, mark).mean() - other.mean())
+                    note(f"ahead_of_every_peer_at_{mark}", ahead, 0.0)
+        if peers:
+            best = min(_evaluations_to_98(rows, problem, peer) for peer in peers)
+            share = _evaluations_to_98(rows, problem, OURS) / best
+            note("evaluations_to_98_over_best_peers", share, 0.5, below=True)
+        for variant, (marks, most) in _LOSSES.items():
+            for mark in marks:
+                name = f"{OURS}_{variant}"
+                if len(ratios := _ratios(rows, problem, name, mark)):
+                    # Of the same seeds, where the variant was not run with all of them.
+                    seeds = {row.seed for row in rows if (row.problem, row.method) == (problem, name)}
+                    same = [row for row in rows if row.seed in seeds]
+                    loss = float(_ratios(same, problem, OURS, mark).mean() - ratios.mean())
+                    note(f"{variant}_loses_at_{mark}", loss, most, below=True)
+    return found
+
+
+def _ratios(rows: list[Row], problem: str, method: str, mark: int) -> NDArray[np.float64]:
+    """Returns the ratios after ``mark`` evaluations, of the seeds that were run that long."""
+    own = [getattr(row, f"ratio_{mark}") for row in rows if (row.problem, row.method) == (problem, method)]
+    ratios = np.array(own, dtype=np.float64)
+    return ratios[~np.isnan(ratios)]
+
+
+def _evaluations_to_98(rows: list[Row], problem: str, method: str) -> float:
+    """Returns the median over seeds; a run that never got there counts with its budget, the least it can be."""
+    own = [row for row in rows if (row.problem, row.method) == (problem, method)]
+    return float(np.median([row.budget if np.isnan(row.evaluations_to_98) else row.evaluations_to_98 for row in own]))
 
 
 def main() -> None:
@@ -132,11 +194,15 @@ def main() -> None:
     table = summary(rows)
     for entry in table:
         print("  ".join(f"{name}={value}" for name, value in entry.items()))
+    reached = reach(rows)
+    for name, result in reached.items():
+        print(f"{name}: {result['value']}, goal {result['goal']}: {'holds' if result['holds'] else 'MISSED'}")
     if args.json:
         taus = {}
         if any(name.startswith("mnasnet/") for name in args.problems):
             taus = {name: round(s.kendall_tau, 4) for name, s in mnasnet_surrogates(args.data).items()}
-        args.json.write_text(json.dumps({"summary": table, "surrogate_kendall_tau_cross_validated": taus}, indent=1))
+        figures = {"summary": table, "surrogate_kendall_tau_cross_validated": taus}
+        args.json.write_text(json.dumps({"figures": figures, "reach": reached}, indent=1))
 
 
 if __name__ == "__main__":
