@@ -2,7 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator
-from itertools import product
+from functools import partial
+from itertools import chain, product
 
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.errors import InputError
@@ -12,37 +13,87 @@ from search_spaces.stage_blocks import BlockChoices, get_block
 from search_spaces.stage_table import Stage, StageTable
 from search_spaces.weights import weight_shapes
 
-Blocks = dict[tuple[Hashable, ...], tuple[LayerSpec, ...]]
-"""Layers of blocks by all that decides them; networks of a space share most of their blocks."""
+Block = tuple[LayerSpec, ...]
+
+_OF_A_BLOCK = ("kernel", "expansion", "type")
+_OF_A_STAGE = ("squeeze_excite", "activation")
 
 
-def build_layers(table: StageTable, architecture: Architecture, blocks: Blocks) -> tuple[LayerSpec, ...]:
-    """Returns the layers of an architecture in execution order.
+class Lowering:
+    """Makes the layers of architectures of a space; what they share, most of their blocks, is made once.
 
     Args:
         table: the space's stage table.
-        architecture: a canonical architecture of that space.
-        blocks: built before from this table; new ones are put in.
-
-    Raises:
-        InputError: a block's class makes another shape than it must.
     """
-    get = architecture.get
-    width = float(get("width", table.width[0]))
-    chain = LayerChain(table.image_channels, int(get("resolution", table.resolution[0])))
-    _stem(chain, table, int(get("stem.channels", table.stem.channels[0])), width)
-    for number, stage in enumerate(table.stages, start=1):
-        channels = table.scaled(int(get(f"stage{number}.channels", stage.channels[0])), width)
-        for block in range(1, int(get(f"stage{number}.depth", stage.depth[0])) + 1):
-            op, chosen = _chosen(table, stage, get, number, block, channels)
-            key = (number, block, op, chosen, chain.last, chain.channels, chain.size)
-            if key not in blocks:
-                blocks[key] = _block(stage, op, chosen, number, block, chain)
-            for layer in blocks[key]:
-                chain.append(layer)
-    _head(chain, table, width)
-    check_chain(chain.layers)
-    return tuple(chain.layers)
+
+    def __init__(self, table: StageTable) -> None:
+        self._table = table
+        self._known: dict[tuple[Hashable, ...], Block] = {}  # by all that decides a block
+        # Of each block of each stage: the dimensions that decide it, with the choice where there is no dimension.
+        self._words: list[list[list[tuple[str, Choice]]]] = [
+            [
+                [
+                    (f"{_owner(stage, number, block, word)}.{word}", getattr(stage, word)[0])
+                    for word in ("op", *_OF_A_BLOCK, *_OF_A_STAGE)
+                ]
+                for block in range(1, max(stage.depth) + 1)
+            ]
+            for number, stage in enumerate(table.stages, start=1)
+        ]
+
+    def blocks(self, architecture: Architecture) -> tuple[Block, ...]:
+        """Returns the layers in execution order, block by block; the stem is the first block and the head the last.
+
+        Equal blocks are one object, for as long as this one lives.
+
+        Args:
+            architecture: a canonical architecture of the space.
+
+        Raises:
+            InputError: a block's class makes another shape than it must.
+        """
+        get, table, known = architecture.get, self._table, len(self._known)
+        width = float(get("width", table.width[0]))
+        end = LayerChain(table.image_channels, int(get("resolution", table.resolution[0])))
+        found: list[Block] = []
+
+        def add(key: tuple[Hashable, ...], make: Callable[[], Block]) -> None:
+            whole = (*key, end.last, end.channels, end.size)
+            if whole not in self._known:
+                self._known[whole] = make()
+            found.append(self._known[whole])
+            for last in found[-1][-1:]:
+                end.last, end.channels, end.size = last.name, last.out_channels, last.out_size
+
+        stem = int(get("stem.channels", table.stem.channels[0]))
+        add(("stem", stem, width), lambda: _layers(end, lambda own: _stem(own, table, stem, width)))
+        for number, stage in enumerate(table.stages, start=1):
+            channels = table.scaled(int(get(f"stage{number}.channels", stage.channels[0])), width)
+            depth = int(get(f"stage{number}.depth", stage.depth[0]))
+            for block, names in enumerate(self._words[number - 1][:depth], start=1):
+                values = tuple([get(name, default) for name, default in names])
+                add((number, block, channels, values), partial(self._block, number, block, channels, values, end))
+        add(("head", width), lambda: _layers(end, lambda own: _head(own, table, width)))
+        if len(self._known) > known:
+            check_chain(list(chain.from_iterable(found)))
+        return tuple(found)
+
+    def _block(self, number: int, block: int, channels: int, values: tuple[Choice, ...], before: LayerChain) -> Block:
+        stage = self._table.stages[number - 1]
+        words = dict(zip((*_OF_A_BLOCK, *_OF_A_STAGE), values[1:], strict=True))
+        chosen = _choices(self._table, stage, block, channels, words)
+        return _block(stage, str(values[0]), chosen, number, block, before)
+
+
+def _owner(stage: Stage, number: int, block: int, word: str) -> str:
+    """Returns whose dimension decides a word of a block."""
+    return f"stage{number}.block{block}" if stage.share == "block" and word in _OF_A_BLOCK else f"stage{number}"
+
+
+def _layers(before: LayerChain, add: Callable[[LayerChain], None]) -> Block:
+    own = LayerChain(before.channels, before.size, last=before.last)
+    add(own)
+    return tuple(own.layers)
 
 
 def _stem(chain: LayerChain, table: StageTable, channels: int, width: float) -> None:
@@ -61,17 +112,6 @@ def _head(chain: LayerChain, table: StageTable, width: float) -> None:
     if head.hidden:
         chain.linear("head_hidden", head.hidden, head.activation)
     chain.linear("classifier", table.classes)
-
-
-def _chosen(
-    table: StageTable, stage: Stage, get: Callable[[str, Choice], Choice], number: int, block: int, channels: int
-) -> tuple[str, BlockChoices]:
-    """Returns the kind of a block and what was chosen for it; of what the kind does not read, the first choice."""
-    shared = f"stage{number}"
-    own = f"{shared}.block{block}" if stage.share == "block" else shared
-    words = {word: get(f"{own}.{word}", getattr(stage, word)[0]) for word in ("kernel", "expansion", "type")}
-    words |= {word: get(f"{shared}.{word}", getattr(stage, word)[0]) for word in ("squeeze_excite", "activation")}
-    return str(get(f"{shared}.op", stage.op[0])), _choices(table, stage, block, channels, words)
 
 
 def _choices(table: StageTable, stage: Stage, block: int, channels: int, words: dict[str, Choice]) -> BlockChoices:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from importlib.resources import files
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
-from search_spaces.lowering import Blocks, build_layers, shared_layers
+from search_spaces.lowering import Block, Lowering, shared_layers
 from search_spaces.stage_blocks import Word, get_block
 from search_spaces.stage_table import StageTable
 from search_spaces.typed_yaml import parse, read_yaml
@@ -43,7 +43,15 @@ class Dimension:
 
     def exists(self, chosen: Mapping[str, Choice]) -> bool:
         """Returns whether the dimension exists beside what was chosen for the earlier ones."""
-        return all(chosen[name] in values for name, values in self.needs)
+        for name, values in self.needs:  # noqa: SIM110  # a generator takes twice as long, and this runs very often
+            if chosen[name] not in values:
+                return False
+        return True
+
+    @cached_property
+    def by_value(self) -> dict[tuple[bool, Choice], Choice]:
+        """Each choice as the file spells it, by (whether it is a boolean, an equal value): 1.0 stands for 1."""
+        return {(isinstance(choice, bool), choice): choice for choice in self.choices}
 
 
 @dataclass(frozen=True)
@@ -81,9 +89,8 @@ class SearchSpace:
         return {"table": self.table}  # what was worked out stays behind
 
     @cached_property
-    def _layers(self) -> Callable[[Architecture], tuple[LayerSpec, ...]]:
-        blocks: Blocks = {}
-        return lru_cache(maxsize=4096)(lambda architecture: build_layers(self.table, architecture, blocks))
+    def _blocks(self) -> Callable[[Architecture], tuple[Block, ...]]:
+        return lru_cache(maxsize=4096)(Lowering(self.table).blocks)
 
     @cached_property
     def _by_name(self) -> dict[str, Dimension]:
@@ -138,7 +145,13 @@ class SearchSpace:
                 raise InputError(
                     f"space {self.name!r} needs a value for {dimension.name!r}: one of {dimension.choices}"
                 )
-            chosen[dimension.name] = _choice(self.name, dimension, values[dimension.name])
+            value = values[dimension.name]
+            known = isinstance(value, Hashable)  # of a file, it can be anything
+            choice = dimension.by_value.get((isinstance(value, bool), value)) if known else None
+            if choice is None:
+                choices = dimension.choices
+                raise InputError(f"space {self.name!r}: {dimension.name} must be one of {choices}, got {value!r}")
+            chosen[dimension.name] = choice
         return Architecture(self.name, tuple(sorted(chosen.items())))
 
     def contains(self, architecture: Architecture) -> bool:
@@ -219,7 +232,14 @@ class SearchSpace:
 
     def layers(self, architecture: Architecture) -> tuple[LayerSpec, ...]:
         """Returns the layers of an architecture of this space, in execution order."""
-        return self._layers(architecture)
+        return tuple(chain.from_iterable(self._blocks(architecture)))
+
+    def blocks(self, architecture: Architecture) -> tuple[Block, ...]:
+        """Returns the same layers block by block, the stem first and the head last.
+
+        Equal blocks are one object for as long as this space is one, so that what is worked out of one can be kept.
+        """
+        return self._blocks(architecture)
 
     @cached_property
     def shared_layers(self) -> dict[str, LayerSpec]:
@@ -232,13 +252,6 @@ class SearchSpace:
 
 def _same(value: Choice, choice: Choice) -> bool:
     return value == choice and isinstance(value, bool) == isinstance(choice, bool)
-
-
-def _choice(space: str, dimension: Dimension, value: Choice) -> Choice:
-    for choice in dimension.choices:
-        if _same(value, choice):
-            return choice
-    raise InputError(f"space {space!r}: {dimension.name} must be one of {dimension.choices}, got {value!r}")
 
 
 def _extreme(dimension: Dimension, *, smallest: bool) -> Choice:

@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import BaseSampler
 
-from latency_predictors.features import sum_over_layers
 from nas.config import SearchConfig
 from nas.evaluators.costs import CostModel
 from nas.objectives import Value
@@ -20,6 +18,7 @@ from nas.search.samplers.parameters import Params
 from search_spaces.architecture import Architecture
 from search_spaces.cost import layer_macs, layer_parameters
 from search_spaces.layer import LayerSpec
+from search_spaces.lowering import Block
 
 Floats = NDArray[np.float64]
 
@@ -27,28 +26,26 @@ Z_90 = 1.6448536269514722
 """The 95 % quantile of the normal distribution: half the width of a two-sided 90 % interval, in standard deviations."""
 
 
-def architecture_features(networks: Sequence[Sequence[LayerSpec]], stages: int) -> Floats:
-    """Returns what accuracy depends on most, ``(n, 7 + stages)``: sizes of the whole network and of its stages.
+def features_of_sums(sums: Floats) -> Floats:
+    """Returns what accuracy depends on most, ``(n, 7 + stages)``: sizes of whole networks and of their stages.
 
     Logarithms of MACs, parameters and feature-map values; convolutions, the sum of their windows beyond 1,
     squeeze-excite layers, and the sum of the logarithms of the expansions (1x1 convolutions to more channels); the
     logarithm of the MACs of every stage (0 where it has none).
 
     Args:
-        networks: layers of each, in execution order; layers of stage N are named ``stageN_...``.
-        stages: how many the networks have at most.
+        sums: ``(n, 7 + stages)`` of each network's layers (`layer_sums`).
     """
-    return features_of_sums(sum_over_layers(networks, lambda layer, _: layer_sums(layer, stages), 7 + stages))
-
-
-def features_of_sums(sums: Floats) -> Floats:
-    """Returns the features ``(n, 7 + stages)`` of networks from the sums of their layers' `layer_sums`."""
     return np.hstack([np.log(sums[:, :3]), sums[:, 3:7], np.log1p(sums[:, 7:])])
 
 
-@lru_cache(maxsize=1 << 16)
 def layer_sums(layer: LayerSpec, stages: int) -> Floats:
-    """Returns ``(7 + stages,)``: what a layer adds to each sum behind its network's `architecture_features`."""
+    """Returns ``(7 + stages,)``: what a layer adds to each sum behind its network's features (`features_of_sums`).
+
+    Args:
+        layer: of stage N if its name is ``stageN_...``.
+        stages: how many a network has at most.
+    """
     parts = np.zeros(7 + stages)
     macs, is_convolution = layer_macs(layer), layer.op == "conv"
     parts[:3] = macs, layer_parameters(layer), layer.out_channels * layer.out_size**2
@@ -75,6 +72,7 @@ class ArchitectureKnowledge:
         self._last: Sequence[Params] = ()
         self._last_architectures: list[Architecture] = []
         self._last_values: list[dict[str, Value]] = []
+        self._sums: dict[int, Floats] = {}
         known = costs.costs_of([problem.space.smallest()])[0]
         self._columns = tuple(place for place, term in enumerate(problem.objectives) if term.name in known)
 
@@ -102,8 +100,15 @@ class ArchitectureKnowledge:
         return dict(self._problem.space.architecture(params).values)
 
     def _features(self, many: Sequence[Params]) -> Floats:
-        space = self._problem.space
-        return architecture_features([space.layers(one) for one in self._architectures(many)], len(space.table.stages))
+        networks = [self._problem.space.blocks(architecture) for architecture in self._architectures(many)]
+        return features_of_sums(np.array([sum(map(self._sums_of, blocks)) for blocks in networks]))
+
+    def _sums_of(self, block: Block) -> Floats:
+        """Returns the sum of the `layer_sums` of a block's layers."""
+        if id(block) not in self._sums:  # the space keeps its blocks; to hash their layers takes far longer
+            stages = len(self._problem.space.table.stages)
+            self._sums[id(block)] = np.sum([layer_sums(layer, stages) for layer in block], axis=0)
+        return self._sums[id(block)]
 
     def _costs(self, many: Sequence[Params]) -> tuple[Floats, Floats]:
         names = [self._problem.objectives[place].name for place in self._columns]

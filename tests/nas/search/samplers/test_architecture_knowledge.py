@@ -6,7 +6,7 @@ import pytest
 from nas.evaluators.costs import AnalyticAndPredictedCosts
 from nas.objectives import Constraint, Objective
 from nas.search.problem import SearchProblem
-from nas.search.samplers.architecture_knowledge import ArchitectureKnowledge, architecture_features
+from nas.search.samplers.architecture_knowledge import ArchitectureKnowledge
 from search_spaces.cost import layer_macs, network_cost
 from search_spaces.space import load_space
 
@@ -41,8 +41,13 @@ def test_costs_violations_and_canonical_form_are_those_of_the_search(problem: Se
 def test_features_are_sums_over_the_layers_of_network_and_stages() -> None:
     space = load_space("efficientnet")
     stages = len(space.table.stages)
-    networks = [space.layers(one) for one in (space.smallest(), space.largest())]
-    features = architecture_features(networks, stages)
+    ends = [space.smallest(), space.largest()]
+    networks = [space.layers(one) for one in ends]
+    problem = SearchProblem(space, (Objective.parse("accuracy"), Objective.parse("macs")))
+    costs = AnalyticAndPredictedCosts(space, problem.objectives, precisions={}, predictors={})
+    knowledge = ArchitectureKnowledge(problem, costs).knowledge()
+    assert knowledge.features is not None
+    features = knowledge.features([dict(one.values) for one in ends])
     for row, layers in zip(features, networks, strict=True):
         cost = network_cost(layers)
         convolutions = [layer for layer in layers if layer.op == "conv"]
