@@ -15,12 +15,14 @@ from nas.search.samplers.base import SeededSampler, distributions, register_samp
 from nas.search.samplers.hypervolume import HypervolumeSampler
 from nas.search.samplers.knowledge import CostTerms, Knowledge
 from nas.search.samplers.parameters import Params
-from search_spaces.architecture import Architecture
+from search_spaces.architecture import Architecture, Choice
 from search_spaces.cost import layer_macs, layer_parameters
 from search_spaces.layer import LayerSpec
 from search_spaces.lowering import Block
 
 Floats = NDArray[np.float64]
+
+_MOST_CHECKED = 50_000
 
 Z_90 = 1.6448536269514722
 """The 95 % quantile of the normal distribution: half the width of a two-sided 90 % interval, in standard deviations."""
@@ -73,6 +75,7 @@ class ArchitectureKnowledge:
         self._last_architectures: list[Architecture] = []
         self._last_values: list[dict[str, Value]] = []
         self._sums: dict[int, Floats] = {}
+        self._checked: dict[tuple[tuple[str, Choice], ...], Architecture] = {}
         known = costs.costs_of([problem.space.smallest()])[0]
         self._columns = tuple(place for place, term in enumerate(problem.objectives) if term.name in known)
 
@@ -87,7 +90,7 @@ class ArchitectureKnowledge:
 
     def _architectures(self, many: Sequence[Params]) -> list[Architecture]:
         if many is not self._last:
-            self._last_architectures = [self._problem.space.architecture(params) for params in many]
+            self._last_architectures = [self._architecture(params) for params in many]
             self._last_values = self._model.costs_of(self._last_architectures)
             self._last = many
         return self._last_architectures
@@ -96,8 +99,17 @@ class ArchitectureKnowledge:
         self._architectures(many)
         return self._last_values
 
+    def _architecture(self, params: Params) -> Architecture:
+        # What is asked about has its canonical form by now: checking every choice again takes several times as long.
+        known = self._checked.get(tuple(sorted(params.items())))
+        return known or self._problem.space.architecture(params)
+
     def _canonical(self, params: Params) -> Params:
-        return dict(self._problem.space.architecture(params).values)
+        architecture = self._problem.space.architecture(params)
+        if len(self._checked) >= _MOST_CHECKED:
+            self._checked.clear()
+        self._checked[architecture.values] = architecture
+        return dict(architecture.values)
 
     def _features(self, many: Sequence[Params]) -> Floats:
         networks = [self._problem.space.blocks(architecture) for architecture in self._architectures(many)]
