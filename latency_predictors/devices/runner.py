@@ -28,14 +28,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import importlib.util
 import json
 import os
 import platform
+import runpy
 import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -261,18 +262,13 @@ class MemoryPeak:
             return next((int(line.split()[1]) for line in file if line.startswith(field)), None)
 
 
-def energy_meter(plan: dict[str, Any], gpu: int | None) -> Any:
-    """Returns what measures energy of this machine or a GPU, made while it is at rest; or a text: why nothing does."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "energy.py")
-    spec = importlib.util.spec_from_file_location("hwnas_energy", path)
-    assert spec
-    assert spec.loader
-    energy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(energy)
+def energy_meter(plan: dict[str, Any], gpu: int | None) -> tuple[Any, str]:
+    """Returns what measures energy of this machine or a GPU, made while it is at rest; or why nothing does."""
+    energy = runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "energy.py"))
     try:
-        return energy.EnergyPerInference(energy.find_meter(gpu), plan["energy_seconds"])
-    except energy.NoEnergyError as error:
-        return str(error)
+        return energy["EnergyPerInference"](energy["find_meter"](gpu), plan["energy_seconds"]), ""
+    except energy["NoEnergyError"] as error:
+        return None, str(error)
 
 
 def measure(path: str, plan: dict[str, Any], probe: SpeedProbe, energy: Any) -> dict[str, Any]:
@@ -314,24 +310,19 @@ def pin(threads: int) -> int:
     return len(cores)
 
 
-def onnxruntime_version() -> str:
-    """Returns name and version of the runtime, as the functions below."""
+def _onnxruntime_version() -> str:
     import onnxruntime
 
     return "ONNX Runtime " + str(onnxruntime.__version__)
 
 
-def litert_version() -> str:
-    """As `onnxruntime_version`."""
-    from importlib.metadata import version
-
-    import ai_edge_litert.interpreter  # fails here, not at the first model, where it is not installed
+def _litert_version() -> str:
+    import ai_edge_litert.interpreter
 
     return "LiteRT " + version(ai_edge_litert.__name__)
 
 
-def openvino_version() -> str:
-    """As `onnxruntime_version`."""
+def _openvino_version() -> str:
     # Its telemetry reports from a forked process when it reads a model, which disturbs and can outlive this one.
     # The first import decides: without the package OpenVINO reports nothing.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -340,11 +331,8 @@ def openvino_version() -> str:
     return "OpenVINO " + str(openvino.__version__.split("-")[0])
 
 
-VERSIONS: dict[str, Callable[[], str]] = {
-    "onnxruntime": onnxruntime_version,
-    "litert": litert_version,
-    "openvino": openvino_version,
-}
+VERSIONS = {"onnxruntime": _onnxruntime_version, "litert": _litert_version, "openvino": _openvino_version}
+"""Name and version of each runtime; fails here, not at the first model, where one is not installed."""
 
 
 def environment(runtime: str, cores: int) -> dict[str, Any]:
@@ -393,8 +381,7 @@ def main(gpu: int | None = None) -> None:
         return
     gc.disable()
     probe = SpeedProbe(plan["probe_floor_ns"])
-    energy = energy_meter(plan, gpu) if plan["energy_seconds"] else None
-    no_energy, energy = (energy, None) if isinstance(energy, str) else ("", energy)
+    energy, no_energy = energy_meter(plan, gpu) if plan["energy_seconds"] else (None, "")
     answer({"environment": facts, "probe_floor_ns": probe.own_floor, "no_energy": no_energy})
     for line in sys.stdin:
         # The host kills a late process; this is for when the host is dead itself.
