@@ -379,7 +379,7 @@ METHODS: dict[str, Callable[[Bench, int], None]] = {
 """Spends the bench's budget, by name; ends with `BudgetSpentError`."""
 
 SLOW_METHODS = ("optuna_gp", "botorch_qlognehvi")
-"""Seconds a proposal: 3 seeds to 100 evaluations."""
+"""Seconds a proposal: 3 seeds, and little more than 100 evaluations."""
 
 
 def run(problem: Problem, method: str, seed: int, budget: int) -> Bench:
