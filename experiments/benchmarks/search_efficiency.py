@@ -5,7 +5,8 @@ losses are normalised to 0..1 by minimum and 99th percentile of a uniform sample
 counts is the hypervolume of the distinct evaluated architectures over that of the true front (tables) or of the merged
 front of three NSGA-II runs of 22,500 evaluations (surrogates). Proposals outside a table cost nothing.
 
-Needs one core, about an hour a problem, and for some peers the extra ``peers``. Rows are appended to the results as runs end; a run that is there already is not repeated.
+Needs one core, about an hour a problem, and for some peers the extra ``peers``. Rows are appended to the results as
+runs end; a run that is there already is not repeated.
 
     python experiments/benchmarks/search_efficiency.py --data ../shared/data/device_latency --json out.json
 """
