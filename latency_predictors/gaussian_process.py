@@ -6,8 +6,9 @@ smooth in the features, and in the choices beside them where those are known. So
 kernel. Its few settings (length scale, linear share, noise, weight of the choices) are those with the smallest mean
 absolute leave-one-out error, which has a closed form (Rasmussen and Williams, "Gaussian Processes for Machine
 Learning", 2006, section 5.4.2, eq. 5.12); where none beats no correction by `LEAST_GAIN`, there is none and the
-predictor is the linear one. Residuals are centred on their median and clipped, so that disturbed rows pull little, and
-no correction is larger than the largest residual learned from: far outside the measured networks the costs decide.
+predictor is the linear one. Residuals are centred on their median and clipped, and rows that were clipped lose weight,
+so that disturbed rows pull little; and no correction is larger than the largest residual learned from: far outside the
+measured networks the costs decide.
 """
 
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ MOST_INPUTS = 1000
 """Rows the process keeps, evenly spaced among all; time grows with the cube. The costs are fitted on all rows."""
 MOST_COMPARED = 400
 """Rows, evenly spaced, that the settings are chosen on."""
+_LEAST_REACH = 1e-9  # below it residuals are rounding
 _CHUNK = 1 << 22  # kernel values held in memory at once
 
 
@@ -57,7 +59,7 @@ class GaussianProcessPredictor(LatencyPredictor):
         few = np.unique(np.linspace(0, len(features) - 1, min(len(features), MOST_COMPARED)).astype(int))
         found = [
             (*_choose(((features - centre) * (scale + share * choice_scale))[few], residuals[0].targets[few],
-                      weights[few, 0]), share)
+                      residuals[0].weights[few]), share)
             for share in (CHOICES if choices.any() else CHOICES[:1])
         ]  # fmt: skip
         settings, _, share = min(found, key=lambda chosen: chosen[1])
@@ -65,7 +67,8 @@ class GaussianProcessPredictor(LatencyPredictor):
         inverse_scale = scale + share * choice_scale
         inputs = (features - centre) * inverse_scale
         kernel = _kernel(inputs, inputs, length, linear) if used else None
-        for model, residual, own in zip(models, residuals, weights.T, strict=True):
+        for model, residual in zip(models, residuals, strict=True):
+            own = residual.weights
             alpha, seen = np.zeros(len(inputs)), own > 0
             if kernel is not None:
                 within = kernel[np.ix_(seen, seen)] + np.diag(noise / own[seen])
@@ -111,8 +114,9 @@ def log_residuals(models: Sequence[Model], features: Floats, logs: Floats, weigh
         seen = residuals[own > 0]
         offset = float(np.median(seen))
         reach = CLIP * 1.4826 * float(np.median(np.abs(seen - offset)))
-        targets = np.clip(residuals - offset, -reach, reach)
-        found.append(LogResiduals(offset, targets, float(np.abs(targets[own > 0]).max())))
+        far, targets = np.abs(residuals - offset), np.clip(residuals - offset, -reach, reach)
+        fades = np.divide(reach, far, out=np.ones(len(far)), where=far > max(reach, _LEAST_REACH)) ** 2
+        found.append(LogResiduals(offset, targets, own * fades, float(np.abs(targets[own > 0]).max())))
     return found
 
 
@@ -122,11 +126,13 @@ class LogResiduals(NamedTuple):
     Attributes:
         offset: the median.
         targets: ``(n,)``, residuals less the median, clipped.
+        weights: ``(n,)``, of the rows; those that were clipped fade with the square of how far off they are.
         bound: largest absolute target among the rows seen.
     """
 
     offset: float
     targets: Floats
+    weights: Floats
     bound: float
 
 
