@@ -108,7 +108,7 @@ def _ask_and_tell(bench: Bench, sampler: BaseSampler, *, batch: int = 1, costs: 
             if told is None:
                 study.tell(trial, state=TrialState.FAIL)
             else:
-                cost = told[1] if costs is None else costs(vector)[0][0]
+                cost = told[1] if costs is None else costs(vector)[0]
                 study.tell(trial, [float(told[0]), float(cost)])
 
 
@@ -124,15 +124,10 @@ def _hypervolume_sampler(
             last[0] = params, problem.vectors(params)
         return last[0][1]
 
-    def exact(vectors: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        cost = problem.costs(vectors)
-        return cost, np.zeros(len(cost))
+    predict = problem.costs if measurements is None else _transferred(problem, measurements, seed)
 
-    predict = exact if measurements is None else _transferred(problem, measurements, seed)
-
-    def costs(params: Sequence[Any]) -> tuple[Floats, Floats]:
-        mean, std = predict(vectors_of(params))
-        return mean[:, None], std[:, None]
+    def costs(params: Sequence[Any]) -> Floats:
+        return predict(vectors_of(params))[:, None]
 
     sampler = HypervolumeSampler(
         seed=seed,
@@ -147,13 +142,11 @@ def _hypervolume_sampler(
     _ask_and_tell(bench, sampler, batch=batch, costs=predict if measurements is not None else None)
 
 
-def _transferred(
-    problem: Problem, measurements: int, seed: int
-) -> Callable[[NDArray[np.int64]], tuple[Floats, Floats]]:
+def _transferred(problem: Problem, measurements: int, seed: int) -> Callable[[NDArray[np.int64]], Floats]:
     """Returns a predictor of the cost from a few measured networks of the device and from other devices' costs.
 
     Ridge regression of the log cost on other devices' log costs and on physical features, the penalty chosen by
-    leave-one-out error; the uncertainty is that error.
+    leave-one-out error.
     """
     rng = np.random.default_rng((seed, 2))
     pool = problem.random(40 * measurements, rng)
@@ -161,13 +154,13 @@ def _transferred(
     targets = np.log(problem.costs(inside))
     reference = problem.random(512, rng)
 
+    sources, features = _standard(problem.sources, reference), _standard(problem.features, reference)
+
     def inputs(vectors: NDArray[np.int64]) -> Floats:
-        return np.hstack(
-            [3.0 * _standard(problem.sources, reference)(vectors), _standard(problem.features, reference)(vectors)]
-        )
+        return np.hstack([3.0 * sources(vectors), features(vectors)])
 
     columns, center = inputs(inside), targets.mean()
-    best: tuple[float, Floats, Floats] | None = None
+    best: tuple[float, Floats] | None = None
     for penalty in np.logspace(-1, 3, 13):
         kernel = columns @ columns.T
         hat = kernel @ np.linalg.inv(kernel + penalty * np.eye(measurements))
@@ -175,13 +168,13 @@ def _transferred(
         error = float(np.sqrt(np.mean(left_out**2)))
         if best is None or error < best[0]:
             dual = np.linalg.solve(kernel + penalty * np.eye(measurements), targets - center)
-            best = error, columns.T @ dual, targets
+            best = error, columns.T @ dual
     assert best is not None
-    error, slope, _ = best
+    _, slope = best
 
-    def predict(vectors: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        cost = np.exp(np.clip(inputs(vectors) @ slope + center, targets.min() - 1, targets.max() + 1))
-        return cost, error * cost
+    def predict(vectors: NDArray[np.int64]) -> Floats:
+        cost: Floats = np.exp(np.clip(inputs(vectors) @ slope + center, targets.min() - 1, targets.max() + 1))
+        return cost
 
     return predict
 

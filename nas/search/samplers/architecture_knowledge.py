@@ -24,9 +24,6 @@ Floats = NDArray[np.float64]
 
 _MOST_CHECKED = 50_000
 
-Z_90 = 1.6448536269514722
-"""The 95 % quantile of the normal distribution: half the width of a two-sided 90 % interval, in standard deviations."""
-
 
 def features_of_sums(sums: Floats) -> Floats:
     """Returns what accuracy depends on most, ``(n, 7 + stages)``: sizes of whole networks and of their stages.
@@ -74,7 +71,7 @@ class ArchitectureKnowledge:
         self._last: Sequence[Params] = ()
         self._last_architectures: list[Architecture] = []
         self._last_values: list[dict[str, Value]] = []
-        self._sums: dict[int, Floats] = {}
+        self._sums: dict[int, tuple[Block, Floats]] = {}
         self._checked: dict[tuple[tuple[str, Choice], ...], Architecture] = {}
         known = costs.costs_of([problem.space.smallest()])[0]
         self._columns = tuple(place for place, term in enumerate(problem.objectives) if term.name in known)
@@ -117,16 +114,15 @@ class ArchitectureKnowledge:
 
     def _sums_of(self, block: Block) -> Floats:
         """Returns the sum of the `layer_sums` of a block's layers."""
-        if id(block) not in self._sums:  # the space keeps its blocks; to hash their layers takes far longer
+        known = self._sums.get(id(block))  # to hash its layers takes far longer
+        if known is None or known[0] is not block:
             stages = len(self._problem.space.table.stages)
-            self._sums[id(block)] = np.sum([layer_sums(layer, stages) for layer in block], axis=0)
-        return self._sums[id(block)]
+            known = self._sums[id(block)] = block, np.sum([layer_sums(layer, stages) for layer in block], axis=0)
+        return known[1]
 
-    def _costs(self, many: Sequence[Params]) -> tuple[Floats, Floats]:
+    def _costs(self, many: Sequence[Params]) -> Floats:
         names = [self._problem.objectives[place].name for place in self._columns]
-        rows = [[values[name] for name in names] for values in self._values(many)]
-        mean = np.array([[value.value for value in row] for row in rows])
-        return mean, np.array([[_std(value) for value in row] for row in rows])
+        return np.array([[values[name].value for name in names] for values in self._values(many)])
 
     def _violations(self, many: Sequence[Params]) -> Mapping[str, Floats]:
         rows = [
@@ -134,11 +130,6 @@ class ArchitectureKnowledge:
             for values in self._values(many)
         ]
         return {text: np.array([row[text] for row in rows]) for text in rows[0]}
-
-
-def _std(value: Value) -> float:
-    """Returns a prediction's standard deviation, from its 90 % interval; 0 for what is exact."""
-    return 0.0 if value.lower is None or value.upper is None else (value.upper - value.lower) / (2 * Z_90)
 
 
 @register_sampler("hypervolume")

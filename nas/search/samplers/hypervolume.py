@@ -62,8 +62,7 @@ class HypervolumeSampler(BaseSampler):
         >>> import optuna
         >>> from nas.search.samplers.knowledge import CostTerms
         >>> def costs(many):
-        ...     x = np.array([[params["x"]] for params in many])
-        ...     return x, np.zeros_like(x)
+        ...     return np.array([[params["x"]] for params in many])
         >>> sampler = HypervolumeSampler(seed=0, knowledge=Knowledge(costs=CostTerms((1,), costs)))
         >>> study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
         >>> study.optimize(lambda trial: ((x := trial.suggest_int("x", 0, 9)) ** 0.5, x), n_trials=5)

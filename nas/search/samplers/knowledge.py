@@ -26,12 +26,13 @@ class CostTerms:
 
     Attributes:
         objectives: their places among the study's objectives.
-        predict: takes n parameter sets; returns two ``(n, len(objectives))`` arrays, values in the study's unit and
-            sense, and their standard deviations (0 where exact).
+        predict: takes n parameter sets; returns ``(n, len(objectives))`` values in the study's unit and sense. How
+            sure they are is not asked: where trials tell the predicted cost, an evaluation would not show it, and
+            where they tell a measured one, the spread of the differences is learned.
     """
 
     objectives: tuple[int, ...]
-    predict: Callable[[Sequence[Params]], tuple[Floats, Floats]]
+    predict: Callable[[Sequence[Params]], Floats]
 
 
 @dataclass(frozen=True)
@@ -61,23 +62,19 @@ class Candidates:
         genomes: ``(n, d)`` canonical, NaN where a parameter is absent.
         columns: what the model's kernel reads.
         cost: ``(n, c)``.
-        cost_std: ``(n, c)``.
         violation: ``(n,)`` sum of positive known violations; 0 where everything known is kept.
     """
 
     genomes: Floats
     columns: Columns
     cost: Floats
-    cost_std: Floats
     violation: Floats
 
     def __len__(self) -> int:
         return len(self.genomes)
 
     def __getitem__(self, rows: NDArray[np.intp] | slice) -> "Candidates":
-        return Candidates(
-            self.genomes[rows], self.columns[rows], self.cost[rows], self.cost_std[rows], self.violation[rows]
-        )
+        return Candidates(self.genomes[rows], self.columns[rows], self.cost[rows], self.violation[rows])
 
     @property
     def keys(self) -> list[bytes]:
@@ -90,7 +87,6 @@ class Candidates:
             np.concatenate([self.genomes, other.genomes]),
             self.columns.joined(other.columns),
             np.concatenate([self.cost, other.cost]),
-            np.concatenate([self.cost_std, other.cost_std]),
             np.concatenate([self.violation, other.violation]),
         )
 
@@ -115,7 +111,7 @@ class Describer:
         }
         self._knowledge = knowledge
         self._canonical: dict[bytes, Floats] = {}
-        self._known: dict[bytes, Floats] = {}  # canonical genome -> features, cost, cost_std, violation in one row
+        self._known: dict[bytes, Floats] = {}  # canonical genome -> features, cost, violation in one row
         self._genomes: dict[tuple[tuple[str, Any], ...], Floats] = {}
         self.known_constraints: set[str] = set()
         self._widths = (0, 0)
@@ -138,13 +134,12 @@ class Describer:
                 new = dict(zip(keys, canonical, strict=True))
             self._known.update(zip(new, self._ask([self._params(row) for row in new.values()]), strict=True))
         features, costs = self._widths
-        rows = np.array([self._known[key] for key in keys]).reshape(len(keys), features + 2 * costs + 1)
+        rows = np.array([self._known[key] for key in keys]).reshape(len(keys), features + costs + 1)
         standard = (rows[:, :features] - self._center) / self._scale if len(self._center) else rows[:, :features]
         return Candidates(
             genomes=canonical,
             columns=Columns(self.space.encode(canonical), standard),
             cost=rows[:, features : features + costs],
-            cost_std=rows[:, features + costs : features + 2 * costs],
             violation=rows[:, -1],
         )
 
@@ -170,16 +165,14 @@ class Describer:
         """Returns one row of numbers for each new parameter set."""
         knowledge, count = self._knowledge, len(params)
         features = np.zeros((count, 0)) if knowledge.features is None else _array(knowledge.features(params), count)
-        cost, std = np.zeros((count, 0)), np.zeros((count, 0))
-        if knowledge.costs is not None:
-            cost, std = (_array(part, count) for part in knowledge.costs.predict(params))
+        cost = np.zeros((count, 0)) if knowledge.costs is None else _array(knowledge.costs.predict(params), count)
         violation = np.zeros(count)
         if knowledge.violations is not None:
             for name, values in knowledge.violations(params).items():
                 self.known_constraints.add(name)
                 violation += np.maximum(np.asarray(values, dtype=np.float64), 0.0)
         self._widths = features.shape[1], cost.shape[1]
-        return np.concatenate([features, cost, std, violation[:, None]], axis=1)
+        return np.concatenate([features, cost, violation[:, None]], axis=1)
 
     def genome(self, params: Params) -> Floats:
         """Returns the ``(d,)`` genome of a trial's parameters."""

@@ -111,7 +111,7 @@ class ObjectiveModels:
         self._surrogates: list[Surrogate | None] = []
         for objective, noise in enumerate(noise_std):
             told = history.losses[:, objective]
-            prior = self._prior(history.finished, objective)[0]
+            prior = self._prior(history.finished, objective)
             rest = told - prior
             if costs[objective] >= 0 and np.abs(rest).max() <= _KNOWN_TOLERANCE * np.abs(told).max():
                 self._surrogates.append(None)
@@ -132,11 +132,12 @@ class ObjectiveModels:
                 kept = fitness_order(history.losses[rows])
                 self._constraints.append(Surrogate(columns[rows], values[rows], 0.0, kept, kernels))
 
-    def _prior(self, candidates: Candidates, objective: int) -> tuple[Floats, Floats]:
+    def _prior(self, candidates: Candidates, objective: int) -> Floats:
         column = self._costs[objective]
         if column < 0:
-            return np.zeros(len(candidates)), np.zeros(len(candidates))
-        return self._signs[objective] * candidates.cost[:, column], candidates.cost_std[:, column]
+            return np.zeros(len(candidates))
+        cost: Floats = self._signs[objective] * candidates.cost[:, column]
+        return cost
 
     def believing(self, pending: Candidates) -> "ObjectiveModels":
         """Returns the models after pending trials came back as expected; their expected losses are in `losses` too."""
@@ -149,10 +150,14 @@ class ObjectiveModels:
         return after
 
     def losses_of(self, candidates: Candidates) -> tuple[Floats, Floats]:
-        """Returns mean and standard deviation ``(n, m)`` of the candidates' losses."""
-        mean, std = np.empty((2, len(candidates), len(self._surrogates)))
+        """Returns mean and standard deviation ``(n, m)`` of what evaluations of the candidates would tell.
+
+        Where trials tell the predicted cost itself, an evaluation reveals nothing about it: its deviation is 0, or
+        candidates would be proposed for being cheaper by luck.
+        """
+        mean, std = np.zeros((2, len(candidates), len(self._surrogates)))
         for objective, surrogate in enumerate(self._surrogates):
-            mean[:, objective], std[:, objective] = self._prior(candidates, objective)
+            mean[:, objective] = self._prior(candidates, objective)
             if surrogate is not None:
                 rest, std[:, objective] = surrogate.posterior(candidates.columns)
                 mean[:, objective] += rest

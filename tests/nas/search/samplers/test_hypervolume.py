@@ -31,9 +31,8 @@ def cost(params: Params) -> float:
     return float(sum(params[name] for name in SPACE))
 
 
-def told_costs(many: Sequence[Params]) -> tuple[Floats, Floats]:
-    costs = np.array([[cost(params)] for params in many])
-    return costs, np.zeros_like(costs)
+def told_costs(many: Sequence[Params]) -> Floats:
+    return np.array([[cost(params)] for params in many], dtype=np.float64)
 
 
 def log_cost(many: Sequence[Params]) -> Floats:
@@ -165,15 +164,14 @@ def test_maximised_and_minimised_objectives_give_the_same_search() -> None:
 
 
 def test_three_objectives_with_two_known_costs_work() -> None:
-    def costs(many: Sequence[Params]) -> tuple[Floats, Floats]:
-        values = np.array([[cost(params), params["width0"] * params["width1"]] for params in many])
-        return values, 0.05 * values
+    def costs(many: Sequence[Params]) -> Floats:
+        return np.array([[cost(params), params["width0"] * params["width1"]] for params in many])
 
     sampler = make(knowledge=Knowledge(costs=CostTerms((0, 2), costs)))
     study = optuna.create_study(directions=["minimize"] * 3, sampler=sampler)
     for _ in range(24):
         trial = study.ask(dict(SPACE))
-        (one, two), _ = costs([trial.params])[0][0], None
+        one, two = costs([trial.params])[0]
         study.tell(trial, [one, error(trial.params), two])
     assert len(set(proposals(study))) == 24
     reference = [48.0, 8.0, 64.0]
@@ -184,9 +182,8 @@ def test_three_objectives_with_two_known_costs_work() -> None:
 
 
 def test_a_cost_that_is_measured_on_evaluation_corrects_the_predicted_one() -> None:
-    def wrong(many: Sequence[Params]) -> tuple[Floats, Floats]:
-        costs = np.array([[cost(params) * (0.5 if params["width2"] == 8 else 1.0)] for params in many])
-        return costs, 0.1 * costs
+    def wrong(many: Sequence[Params]) -> Floats:
+        return np.array([[cost(params) * (0.5 if params["width2"] == 8 else 1.0)] for params in many])
 
     study = search(make(knowledge=Knowledge(costs=CostTerms((1,), wrong), features=log_cost)), 40)
     assert volume(study) > volume(search(optuna.samplers.RandomSampler(seed=0), 120))
