@@ -52,6 +52,8 @@ def test_the_clock_beside_the_inferences_is_the_speed_probe(phone: Phone) -> Non
 
 def test_the_fastest_cores_are_used(phone: Phone) -> None:
     cores = sorted(os.sched_getaffinity(0))
+    if cores != list(range(len(cores))):
+        pytest.skip("clocks are set for cores 0, 1, ... and this process may use others")
     program = "#!/bin/sh\ntaskset -p $$ >&2\ngrep Cpus_allowed_list /proc/self/status\nexit 1\n"
     phone.install(phone.program, program)
     for fastest in cores:

@@ -111,20 +111,20 @@ def _energy_mj(machine: Machine) -> float:
 def test_what_the_processor_counts_is_of_inferences_alone(machine: Machine) -> None:
     machine.with_rapl().start()
     assert find_meter().source == "rapl package-0"
-    assert _energy_mj(machine) == pytest.approx(30, rel=0.1)
+    assert _energy_mj(machine) == pytest.approx(30, rel=0.3)
 
 
 def test_a_counter_that_begins_anew_is_followed(machine: Machine) -> None:
     machine.counted_uj = RANGE_UJ - 20e6  # one second of rest: it goes round in one of the windows
     machine.with_rapl().start()
-    assert _energy_mj(machine) == pytest.approx(30, rel=0.1)
+    assert _energy_mj(machine) == pytest.approx(30, rel=0.3)
     assert machine.counted_uj > RANGE_UJ
 
 
 def test_a_power_rail_is_summed(machine: Machine) -> None:
     machine.with_rail(0).start()
     assert find_meter().source == "hwmon hwmon0/power1"
-    assert _energy_mj(machine) == pytest.approx(30, rel=0.1)
+    assert _energy_mj(machine) == pytest.approx(30, rel=0.3)
 
 
 def test_volts_and_amperes_make_a_power_rail(sysfs: Path) -> None:
@@ -135,8 +135,8 @@ def test_volts_and_amperes_make_a_power_rail(sysfs: Path) -> None:
     meter = find_meter()
     begin = time.monotonic()
     meter.start()
-    time.sleep(0.2)
-    assert meter.stop() == pytest.approx(3.0 * (time.monotonic() - begin), rel=0.1)
+    time.sleep(1)
+    assert meter.stop() == pytest.approx(3.0 * (time.monotonic() - begin), rel=0.3)
 
 
 def test_of_several_rails_one_must_be_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
