@@ -12,8 +12,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -58,24 +60,25 @@ echo {END}=0
 LAUNCH = """
 cd {folder} || exit 1
 exec 9>lock
-flock -n 9 2>/dev/null
+flock -n 8 8>&9 2>/dev/null
 if [ $? = 1 ]; then echo {end}={busy}; exit; fi
 limit=
 command -v timeout >/dev/null && limit="timeout -s KILL {limit}"
-$limit sh -c 'echo $$ >pid; exec taskset {mask} {program} {options}' >out 2>&1 &
+$limit sh -c 'echo $$ >pid; exec taskset {mask} {program} {options}' 8>&9 >out 2>&1 &
 while kill -0 $! 2>/dev/null; do
   sleep 0.05
   read f < /sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq && echo khz=$f
 done 2>/dev/null
 wait $!
 status=$?
-rm -f pid
+rm -f pid {graph}
 cat out
 echo thermal=$(dumpsys thermalservice 2>/dev/null | grep 'Thermal Status')
 echo {end}=$status
 """
 """Prints the clock while the program runs, then what it printed; its own exit status comes last, so that an answer
-without one is a lost connection. File 9 is the phone's lock: it ends with the launch, however that ends."""
+without one is a lost connection. File 9 is the phone's lock: it ends with the launch, however that ends. Android's
+shell, mksh, keeps files that `exec` opened from the programs it starts, hence file 8."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,12 @@ class AdbLitertDevice(Device):
         if not model.is_file():
             return BlockResult(model, None, f"no model file at {model}"), False
         seconds = model.stat().st_size / SLOWEST_BYTES_PER_SECOND
-        pushed = self._answer(["push", str(model), f"{FOLDER}/model"], seconds)
+        graph = f"{FOLDER}/model-{uuid4().hex}"  # of this launch alone: another host may push before it has the lock
+        pushed = self._answer(["push", str(model), graph], seconds)
         if pushed.returncode:
             raise self._lost(pushed)
         options = {
-            "graph": f"{FOLDER}/model",
+            "graph": graph,
             "num_threads": len(cpus),
             "use_xnnpack": "true",
             "warmup_runs": 1,
@@ -158,6 +162,7 @@ class AdbLitertDevice(Device):
         }
         script = LAUNCH.format(
             folder=FOLDER,
+            graph=graph,
             program=PROGRAM,
             mask=f"{sum(1 << cpu for cpu in cpus):x}",
             cpu=cpus[0],
@@ -166,18 +171,24 @@ class AdbLitertDevice(Device):
             busy=BUSY,
             end=END,
         )
+        kill = ["shell", f"kill -9 $(cat {FOLDER}/pid); rm -f {FOLDER}/pid {graph}"]
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 lines = self._printed(self._adb(["shell", script], plan.timeout_seconds))
             except subprocess.TimeoutExpired:
-                self._answer(["shell", f"kill -9 $(cat {FOLDER}/pid); rm -f {FOLDER}/pid"])
+                self._answer(kill)
                 failure = f"no answer within {plan.timeout_seconds:g} s; the process was killed"
                 return BlockResult(model, None, failure, hung=True), True
+            except KeyboardInterrupt:
+                with suppress(DeviceError):
+                    self._answer(kill)
+                raise
             status = int(lines[-1].partition("=")[2])
             if status != BUSY:
                 break
             if time.monotonic() > end:
+                self._answer(["shell", f"rm -f {graph}"])
                 raise DeviceError(f"device {self.name} is measured by another host; end that, or wait for it")
             time.sleep(1)
         if status > KILLED:

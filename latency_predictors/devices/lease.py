@@ -79,14 +79,16 @@ def lease(device: str, machine: str = "") -> Iterator[Lease]:
         machine: that the device is part of, in words that can be a file's name; empty for this one.
     """
     time.sleep(PAUSE_SECONDS)  # or a process that measures launch after launch would never let go for long enough
-    path, started = _folder() / f"hwnas-measuring-{os.getuid()}{'-' * bool(machine)}{machine}.lock", time.time()
+    path = _folder() / f"hwnas-measuring-{os.getuid()}{'-' * bool(machine)}{machine}.lock"
+    end = time.time() + PATIENCE_SECONDS  # a holder's file is empty for a moment whenever it renews
     file: IO[str] | None = None
     while file is None:
         try:
             file = hold(path, mode=0o600)
         except FileHeldError as error:
             held = LeaseState.parse(error.holder)
-            if time.time() > (held.until or started + PATIENCE_SECONDS):
+            end = held.until or end
+            if time.time() > end:
                 logger.warning("the lease of process %s, which measures, is over; measuring beside it", held.process)
                 break
             time.sleep(PAUSE_SECONDS / 5)

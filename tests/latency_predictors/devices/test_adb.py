@@ -1,6 +1,7 @@
 """What only a phone has; a program that speaks adb's commands plays it (`phone.py`)."""
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -37,7 +38,7 @@ def test_finished_files_are_measured_on_a_phone(phone: Phone, monkeypatch: pytes
     assert row.quiet_share == 1  # every block was run; the machine may be too busy for a verdict
     assert row.environment.cpu == "Example Phone 1 SC1"
     assert row.environment.system.startswith("Android 15 Linux ")
-    assert not (phone.data / "hwnas/pid").exists()
+    assert {path.name for path in (phone.data / "hwnas").iterdir()} == {"lock", "out"}
 
 
 def test_the_clock_beside_the_inferences_is_the_speed_probe(phone: Phone) -> None:
@@ -114,6 +115,29 @@ def test_a_phone_unplugged_during_a_launch_is_no_failure_of_the_model(phone: Pho
     cutter.join()
 
 
+def test_ctrl_c_ends_the_launch_on_the_phone(phone: Phone, tmp_path: Path) -> None:
+    hanging = tmp_path / "hanging.tflite"
+    hanging.write_bytes(HANGING)
+    main, launched = threading.main_thread().ident, []
+    assert main
+
+    def interrupt() -> None:
+        pid = phone.data / "hwnas/pid"
+        while not (pid.exists() and pid.read_text().strip()):
+            time.sleep(0.01)
+        launched.append(psutil.Process(int(pid.read_text())))
+        signal.pthread_kill(main, signal.SIGINT)
+
+    user = threading.Thread(target=interrupt)
+    user.start()
+    with pytest.raises(KeyboardInterrupt):
+        DEVICE.measure_block([hanging], threads=1, plan=PLAN)
+    user.join()
+    psutil.wait_procs(launched, timeout=5)
+    assert not launched[0].is_running() or launched[0].status() == psutil.STATUS_ZOMBIE
+    assert {path.name for path in (phone.data / "hwnas").iterdir()} == {"lock", "out"}
+
+
 def test_a_launch_of_another_host_is_waited_for_but_not_for_ever(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
     DEVICE.environment()
     lock = phone.data / "hwnas/lock"
@@ -130,6 +154,7 @@ def test_a_launch_of_another_host_is_waited_for_but_not_for_ever(phone: Phone, m
         with pytest.raises(DeviceError, match="is measured by another host"):
             DEVICE.measure_block([MODEL], threads=1, plan=PLAN)
         psutil.Process(other.pid).children()[0].kill()
+    assert not list((phone.data / "hwnas").glob("model-*"))
 
 
 def test_a_program_too_old_to_print_a_median_is_one_sentence() -> None:

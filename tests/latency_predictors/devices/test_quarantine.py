@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from latency_predictors.preset import PRESETS
 from latency_predictors.session import measure_files
 from nas.cli import run
 from search_spaces.errors import InputError
+from search_spaces.file_lock import hold
 from tests.latency_predictors.devices.phone import HANGING, SERIAL, Phone
 from tests.latency_predictors.test_session import SHORT
 from tests.processes import end_with_parent
@@ -156,3 +158,24 @@ def test_a_lease_is_listed_waited_for_and_over_when_it_says(
     with lease.lease("local/onnxruntime"):
         assert [held.device for held in lease.leases()] == ["local/onnxruntime"]
     assert lease.leases() == []
+
+
+def test_a_lease_is_not_over_while_its_holder_renews_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0.5)
+
+    def wait() -> None:
+        with lease.lease("local/onnxruntime"):
+            pass
+
+    waiter = threading.Thread(target=wait)
+    with hold(tmp_path / f"hwnas-measuring-{os.getuid()}.lock", mode=0o600) as held:
+        lease.Lease("local/litert", held).renew(100)
+        waiter.start()
+        time.sleep(1)
+        held.truncate(0)  # a renewal, half done
+        time.sleep(0.3)
+        assert waiter.is_alive()
+    waiter.join()
+    assert "measuring beside it" not in caplog.text
