@@ -138,7 +138,10 @@ def _block(
     if len(stage.op) > 1:
         name += f"_{op}"  # in a supernet, kinds of blocks do not share weights
     chain = LayerChain(before.channels, before.size, last=before.last, prefix=f"{name}_")
-    get_block(op)().add_layers(chain, chosen)
+    try:
+        get_block(op)().add_layers(chain, chosen)
+    except ValueError as error:
+        raise InputError(f"{name}, a block of op {op!r}: {error}") from error
     expected = chosen.channels, conv_output_size(before.size, 1, chosen.stride)
     if (chain.channels, chain.size) != expected:
         raise InputError(

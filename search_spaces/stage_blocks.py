@@ -145,11 +145,17 @@ def get_block(op: str) -> type[StageBlock]:
     """Returns a kind of block by name.
 
     Raises:
-        ValueError: nobody registered it.
+        ValueError: nobody registered it, or its module cannot be imported.
     """
     if op not in _BLOCKS:
         for entry in entry_points(group=ENTRY_POINTS, name=op):
-            register_block(entry.load())
+            try:
+                block = entry.load()
+            except Exception as error:  # whatever a foreign module raises
+                raise ValueError(
+                    f"block {op!r} ({entry.value}) cannot be imported ({error}); reinstall its package"
+                ) from error
+            register_block(block)
     if op not in _BLOCKS:
         close = get_close_matches(op, list_blocks(), 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""

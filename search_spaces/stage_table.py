@@ -101,7 +101,7 @@ class Stage(FileModel):
     """
 
     op: Choices[Op] = ("inverted_bottleneck",)
-    type: Choices[str] = ("k3_e6",)
+    type: Choices[str] = Field(default=("k3_e6",), validate_default=True)
     depth: Choices[Depth] = (1,)
     channels: Choices[Channels]
     stride: Positive = 1

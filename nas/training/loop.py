@@ -216,7 +216,12 @@ def _optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimize
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
+        sgd = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
+        # The fused step takes no mixture of parameters with and without momentum, as there is in a supernet whose first
+        # subnets left some out; zeros are what the first gradient is added to anyway.
+        for parameter in model.parameters():
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 

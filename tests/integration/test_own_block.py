@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces import stage_blocks
 from search_spaces.errors import InputError
 from search_spaces.space import load_space
 
@@ -31,7 +32,8 @@ def test_the_document_shows_the_code_of_the_example() -> None:
         assert f"experiments/spaces/{name}" in text
 
 
-def test_without_its_package_the_block_is_not_known() -> None:
+def test_without_its_package_the_block_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_blocks, "entry_points", lambda **_: ())  # the example may be installed here
     with pytest.raises(InputError, match=r"stages.0.op.0: op must be one of conv, .*got 'reduced_bottleneck'"):
         load_space(str(EXAMPLE / "resnet_small.yaml"))
 

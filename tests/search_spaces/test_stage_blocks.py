@@ -1,6 +1,9 @@
+from importlib.metadata import EntryPoint
+
 import numpy as np
 import pytest
 
+from search_spaces import stage_blocks
 from search_spaces.architecture import Architecture
 from search_spaces.cost import network_cost
 from search_spaces.errors import InputError
@@ -96,6 +99,19 @@ def test_an_unknown_op_gets_the_nearest_name() -> None:
         space_of({"op": "fused_botleneck", "channels": 16})
 
 
+def test_a_type_that_is_left_out_must_suit_the_op() -> None:
+    with pytest.raises(InputError, match=r"stages.0: a type of 'universal_bottleneck' must be .*got 'k3_e6'"):
+        space_of({"op": "universal_bottleneck", "channels": 16})
+    assert space_of({"op": "typed_bottleneck", "channels": 16}).size == 1
+
+
+def test_a_block_whose_package_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = EntryPoint("gone", "hwnas_gone.blocks:Gone", stage_blocks.ENTRY_POINTS)
+    monkeypatch.setattr(stage_blocks, "entry_points", lambda **_: (left,))
+    with pytest.raises(InputError, match=r"'gone' .* cannot be imported \(No module .*reinstall"):
+        space_of({"op": "gone", "channels": 16})
+
+
 class Broken(StageBlock):
     op = "broken"
     reads = ("kernel",)
@@ -112,9 +128,18 @@ class Regrouped(StageBlock):
         chain.conv("conv", chosen.channels, groups=1 if chosen.kernel == 1 else 2, stride=chosen.stride)
 
 
+class Refusing(StageBlock):
+    op = "refusing"
+    reads = ("kernel",)
+
+    def add_layers(self, chain: LayerChain, chosen: BlockChoices) -> None:
+        raise ValueError(f"kernel {chosen.kernel} is too small")
+
+
 @pytest.fixture
-def own_blocks() -> None:
-    for block in (Broken, Regrouped):
+def own_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_blocks, "_BLOCKS", {**stage_blocks._BLOCKS})
+    for block in (Broken, Regrouped, Refusing):
         register_block(block)
 
 
@@ -122,6 +147,13 @@ def own_blocks() -> None:
 def test_a_block_that_makes_another_shape_than_it_must_is_named() -> None:
     space = space_of({"op": "broken", "channels": 16})
     with pytest.raises(InputError, match=r"must make \(16, 16\) .*makes \(17, 16\): mend add_layers of Broken"):
+        space.layers(space.smallest())
+
+
+@pytest.mark.usefixtures("own_blocks")
+def test_a_block_that_cannot_be_made_is_named() -> None:
+    space = space_of({"op": "refusing", "channels": 16})
+    with pytest.raises(InputError, match=r"stage1_block1, a block of op 'refusing': kernel 3 is too small"):
         space.layers(space.smallest())
 
 

@@ -12,6 +12,8 @@ from nas.data import ImageData, inputs
 from nas.training.accuracy import accuracy
 from nas.training.supernet import SUPERNET_FILE, calibrated_subnet, calibration_split, train_supernet
 from search_spaces.architecture import Architecture
+from search_spaces.space import SearchSpace
+from search_spaces.stage_table import StageTable
 from search_spaces.supernet import Supernet, load_supernet
 from tests.nas.training.parts import CONFIG, SPACE
 
@@ -46,6 +48,16 @@ def test_training_teaches_the_largest_the_smallest_and_those_between(data: Image
     rng = np.random.default_rng(0)
     for architecture in (SPACE.smallest(), SPACE.largest(), *(SPACE.sample(rng) for _ in range(3))):
         assert subnet_accuracy(supernet, architecture, data) > 0.4  # by chance 0.1
+
+
+def test_sgd_trains_layers_that_the_first_subnets_left_out(data: ImageData, tmp_path: Path) -> None:
+    # The operation that neither the smallest nor the largest network has is drawn at some step after the first.
+    stage = {"op": ["inverted_bottleneck", "conv", "fused_bottleneck"], "channels": 16, "depth": [1, 2], "stride": 2}
+    table = SPACE.table.model_dump(mode="json") | {"stages": [stage]}
+    space = SearchSpace(StageTable.model_validate(table))
+    config = CONFIG.model_copy(update={"optimizer": "sgd", "random_subnets": 1})
+    supernet = train_supernet(space, data, config, tmp_path, seed=0)
+    assert all(bool(parameter.isfinite().all()) for parameter in supernet.parameters())
 
 
 def test_killed_training_goes_on_and_ends_with_the_weights_of_one_that_never_stopped(
