@@ -204,7 +204,7 @@ class TrainingImages:
         if not cut:
             return torch.lerp(images, images[order], share), labels, (labels[order], share)
         height, width = images.shape[2:]
-        rows, columns = (max(1, round(side * share**0.5)) for side in (height, width))
+        rows, columns = (max(1, int(side * share**0.5)) for side in (height, width))
         top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
         images = images.clone()
         images[:, :, top : top + rows, left : left + columns] = images[order][

@@ -70,7 +70,10 @@ def train_stand_alone(
     network = Network(space.layers(architecture), seed=own_seed).to(device)
     images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device, config=config)
     settings = LoopSettings.of(config, seed=own_seed)
-    trained = cast(nn.Module, torch.compile(network)) if config.compile else network  # the same parameters
+    trained: nn.Module = network
+    if config.compile:
+        torch.compiler.reset()  # else a process no longer compiles after eight networks, and does not say so
+        trained = cast(nn.Module, torch.compile(network))  # the same parameters
 
     def step(batch: Batch, _: np.random.Generator) -> dict[str, Tensor]:
         logits = settings.forward(trained, batch.at(network.resolution))

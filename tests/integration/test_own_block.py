@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from search_spaces import stage_blocks
@@ -21,13 +22,23 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_the_document_shows_the_code_of_the_example() -> None:
+def test_the_document_shows_a_block_that_works_as_the_example_does(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "docs" / "spaces.md").read_text()
-    code = (EXAMPLE / "reduced_bottleneck.py").read_text()
     shown = text.split("```python\n")[1].split("```")[0]
-    body = [line for line in shown.splitlines() if line.startswith("        ")]
-    assert len(body) >= 4
-    assert "\n".join(body) in code
+    example = (EXAMPLE / "reduced_bottleneck.py").read_text()
+    layers, refused = [], []
+    for code in (shown, example):
+        monkeypatch.setattr(stage_blocks, "_BLOCKS", dict(stage_blocks._BLOCKS))
+        stage_blocks._BLOCKS.pop("reduced_bottleneck", None)
+        exec(compile(code, "own_block.py", "exec"), {"__name__": "own_block"})
+        space = load_space(str(EXAMPLE / "resnet_small.yaml"))
+        drawn = [space.sample(np.random.default_rng(seed)) for seed in range(5)]
+        layers.append([space.layers(one) for one in (space.smallest(), space.largest(), *drawn)])
+        with pytest.raises(ValueError, match="r1 to r9") as error:
+            stage_blocks.get_block("reduced_bottleneck").check_type("k3_e6")
+        refused.append(str(error.value))
+    assert layers[0] == layers[1]
+    assert refused[0] == refused[1]
     for name in ("reduced_bottleneck.py", "resnet_small.yaml", "pyproject.toml"):
         assert f"experiments/spaces/{name}" in text
 

@@ -104,6 +104,13 @@ def test_mixed_images_have_the_labels_of_both_by_their_share_of_the_pixels(optio
     assert len(shares) > 50
 
 
+def test_what_cutmix_pastes_is_at_most_half_of_an_image() -> None:
+    images = TrainingImages(two_kinds(), (0.0,), (1.0,), shift=False, cutmix=100.0)
+    for seed in range(20):
+        batch = images.batch(np.arange(40), np.random.default_rng(seed))
+        assert batch.at(8)[batch.labels == 0].mean((1, 2, 3)).max() <= 0.5
+
+
 def test_both_kinds_of_mixing_take_turns() -> None:
     images = TrainingImages(two_kinds(), (0.0,), (1.0,), shift=False, mixup=1.0, cutmix=1.0)
     kinds = {len(images.batch(np.arange(40), np.random.default_rng(seed)).at(8).unique()) == 2 for seed in range(20)}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from nas.config import DataConfig, StandAloneConfig
 from nas.data import ImageData, load_data
@@ -144,3 +146,18 @@ def test_a_compiled_training_gives_the_weights_of_a_plain_one(
     assert compiled_by == [networks[True]]
     for name, tensor in weights(networks[False]).items():
         torch.testing.assert_close(weights(networks[True])[name], tensor, rtol=1e-3, atol=1e-3)
+
+
+def test_every_network_is_compiled_however_many_a_process_has_trained(
+    data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = CompileCounter()
+    compile_module = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: compile_module(module, backend=counter))
+    config = CONFIG.model_copy(update={"epochs": 1, "compile": True})
+    compiled = []
+    with torch._dynamo.config.patch(recompile_limit=1):  # eight by default
+        for architecture in (SPACE.smallest(), SPACE.largest()):
+            trained_alone(train_stand_alone(architecture, SPACE, data, config, tmp_path, seed=0))
+            compiled.append(counter.frame_count)
+    assert 0 < compiled[0] < compiled[1]
