@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -79,10 +78,10 @@ def version() -> str:
     return f"{torch.cuda.get_device_name()} CUDA {torch.version.cuda} PyTorch {torch.__version__.partition('+')[0]}"
 
 
-def energy_gpu() -> int | None:
-    """Returns the number by which NVML knows the GPU; None where it is named otherwise."""
-    visible: Any = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
-    return int(visible) if visible.isdecimal() else None
+def energy_gpu() -> int | str:
+    """Returns the number or the UUID by which NVML knows the GPU."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    return int(visible) if visible.isdecimal() else visible
 
 
 def main() -> None:

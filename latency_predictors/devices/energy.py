@@ -88,11 +88,12 @@ class PowerMeter:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._sum = 0.0
+        self._error: Exception | None = None
 
     def start(self) -> None:
         """As `EnergyMeter.start`."""
         self._over.clear()
-        self._sum = 0.0
+        self._sum, self._error = 0.0, None
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -101,9 +102,17 @@ class PowerMeter:
         assert self._thread
         self._over.set()
         self._thread.join()
+        if self._error:
+            raise self._error
         return self._sum
 
     def _follow(self) -> None:
+        try:
+            self._add_up()
+        except (OSError, ValueError) as error:  # a sum of part of the window would be too small
+            self._error = error
+
+    def _add_up(self) -> None:
         then, before = time.monotonic(), self._watts()
         over = False
         while not over:
@@ -113,11 +122,11 @@ class PowerMeter:
             then, before = now, watts
 
 
-def find_meter(gpu: int | None = None) -> EnergyMeter:
+def find_meter(gpu: int | str | None = None) -> EnergyMeter:
     """Returns the counter of this machine's processor, or of a GPU.
 
     Args:
-        gpu: number of an NVIDIA GPU.
+        gpu: number or UUID of an NVIDIA GPU.
 
     Raises:
         NoEnergyError: none can be read.
@@ -126,11 +135,13 @@ def find_meter(gpu: int | None = None) -> EnergyMeter:
         return _nvml_meter(gpu)
     root = os.environ.get(ROOT_VARIABLE, "/sys")
     refused = []
-    for find in (_rapl_meter, _rail_meter):
+    for kind, find in (("RAPL", _rapl_meter), ("power rails", _rail_meter)):
         try:
             found = find(root)
         except PermissionError as error:
             refused.append(f"{error.filename} may not be read: `sudo chmod a+r {error.filename}` lets it be")
+        except (OSError, ValueError) as error:
+            refused.append(f"{kind} cannot be read: {error}")
         else:
             if found:
                 return found
@@ -172,12 +183,13 @@ def _rail_meter(root: str) -> EnergyMeter | None:
     return None
 
 
-def _nvml_meter(gpu: int) -> EnergyMeter:
+def _nvml_meter(gpu: int | str) -> EnergyMeter:
     try:
         import pynvml
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(gpu)
+        by_name = pynvml.nvmlDeviceGetHandleByUUID if isinstance(gpu, str) else pynvml.nvmlDeviceGetHandleByIndex
+        handle = by_name(gpu)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except ImportError:
         raise NoEnergyError(

@@ -39,9 +39,9 @@ def quarantined() -> dict[str, Quarantine]:
     try:
         rows = json.loads(_file().read_text())
         found = {name: Quarantine(row["reason"], datetime.fromisoformat(row["until"])) for name, row in rows.items()}
+        return {name: entry for name, entry in found.items() if entry.until > datetime.now(UTC)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return {name: entry for name, entry in found.items() if entry.until > datetime.now(UTC)}
 
 
 def put(device: str, reason: str) -> Quarantine:
@@ -76,7 +76,10 @@ def guarded(device: str) -> Iterator[None]:
     try:
         yield
     except DeviceHungError as error:
-        entry = put(device, str(error))
+        try:
+            entry = put(device, str(error))
+        except OSError as unwritten:
+            raise DeviceError(f"{error}; the list of quarantines cannot be written: {unwritten}") from None
         raise DeviceError(f"{error}; it is in quarantine{_end(device, entry)}") from None
 
 

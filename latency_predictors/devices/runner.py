@@ -262,12 +262,12 @@ class MemoryPeak:
             return next((int(line.split()[1]) for line in file if line.startswith(field)), None)
 
 
-def energy_meter(plan: dict[str, Any], gpu: int | None) -> tuple[Any, str]:
+def energy_meter(plan: dict[str, Any], gpu: int | str | None) -> tuple[Any, str]:
     """Returns what measures energy of this machine or a GPU, made while it is at rest; or why nothing does."""
     energy = runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "energy.py"))
     try:
         return energy["EnergyPerInference"](energy["find_meter"](gpu), plan["energy_seconds"]), ""
-    except energy["NoEnergyError"] as error:
+    except (energy["NoEnergyError"], OSError, ValueError) as error:
         return None, str(error)
 
 
@@ -360,7 +360,7 @@ def cpu_name() -> str:
     return platform.processor() or "unknown"
 
 
-def main(gpu: int | None = None) -> None:
+def main(gpu: int | str | None = None) -> None:
     """Answers the host's lines until its input ends."""
     # Libraries print to the standard output; the host's answers go to a copy of it that they do not know.
     answers = os.fdopen(os.dup(1), "w")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from latency_predictors.devices.base import DeviceError
 from latency_predictors.devices.local import runner_environment
 from latency_predictors.devices.runner_device import RunnerDevice
 from latency_predictors.devices.runner_process import RunnerProcess
@@ -36,11 +37,23 @@ class TorchCudaDevice(RunnerDevice):
 
     @contextmanager
     def _runner(self, threads: int) -> Iterator[RunnerProcess]:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        chosen = visible[self.index] if self.index < len(visible) and visible[0] else str(self.index)
+        chosen = self._visible_name()
         environment = {**runner_environment(threads), "CUDA_VISIBLE_DEVICES": chosen, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         with RunnerProcess([sys.executable, "-P", str(CUDA_RUNNER)], environment) as runner:
             yield runner
+
+    def _visible_name(self) -> str:
+        """Returns what CUDA_VISIBLE_DEVICES must be for the runner to see this GPU alone."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if not visible:  # Ray empties it for work that asked for no GPU
+            return str(self.index)
+        names = visible.split(",")
+        if self.index >= len(names):
+            raise DeviceError(
+                f"device {self.name} cannot measure: INDEX counts in CUDA_VISIBLE_DEVICES, which is {visible!r}, and "
+                f"must be below {len(names)}"
+            )
+        return names[self.index].strip()
 
 
 class EagerDevice(TorchCudaDevice):

@@ -139,6 +139,24 @@ def test_volts_and_amperes_make_a_power_rail(sysfs: Path) -> None:
     assert meter.stop() == pytest.approx(3.0 * (time.monotonic() - begin), rel=0.3)
 
 
+def test_a_rail_that_fails_within_a_window_gives_no_sum(sysfs: Path) -> None:
+    folder = sysfs / "class/hwmon/hwmon0"
+    folder.mkdir(parents=True)
+    (folder / "power1_input").write_text("5000000\n")
+    meter = find_meter()
+    meter.start()
+    time.sleep(0.1)
+    (folder / "power1_input").unlink()
+    with pytest.raises(FileNotFoundError):
+        meter.stop()
+
+
+def test_a_counter_that_holds_no_number_is_a_reason(machine: Machine) -> None:
+    machine.with_rapl().counter.write_text("\n")
+    with pytest.raises(NoEnergyError, match="RAPL cannot be read: invalid literal"):
+        find_meter()
+
+
 def test_of_several_rails_one_must_be_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.with_rail(0).with_rail(1)
     with pytest.raises(

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from latency_predictors.devices import adb, lease, quarantine, runner_device
-from latency_predictors.devices.base import DeviceError
+from latency_predictors.devices.base import DeviceError, DeviceHungError
 from latency_predictors.measurement import DeviceProfile
 from latency_predictors.preset import PRESETS
 from latency_predictors.session import measure_files
@@ -115,9 +115,19 @@ def test_a_phone_that_no_longer_answers_is_left_alone(phone: Phone, monkeypatch:
     assert list(quarantine.quarantined()) == [f"adb/{SERIAL}/litert"]
 
 
-def test_a_damaged_list_counts_as_none_and_is_written_anew() -> None:
+def test_a_device_that_hangs_is_named_where_the_list_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    with (
+        pytest.raises(DeviceError, match="it hangs; the list of quarantines cannot be written: "),
+        quarantine.guarded("a"),
+    ):
+        raise DeviceHungError("it hangs")
+
+
+@pytest.mark.parametrize("damaged", ['{"a": 3', '{"a": {"reason": "it hung", "until": "2999-01-01T00:00:00"}}'])
+def test_a_damaged_list_counts_as_none_and_is_written_anew(damaged: str) -> None:
     quarantine.put("a", "it hung")
-    quarantine._file().write_text('{"a": 3')
+    quarantine._file().write_text(damaged)
     assert quarantine.quarantined() == {}
     quarantine.put("b", "it hung")
     assert list(quarantine.quarantined()) == ["b"]

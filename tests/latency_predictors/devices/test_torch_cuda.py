@@ -15,11 +15,23 @@ from search_spaces.errors import InputError
 QUICKSTART = Path("nas/quickstart.yaml")
 
 
-def test_a_machine_without_a_gpu_is_one_sentence() -> None:
+def test_a_machine_without_a_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     message = r"device cuda/99/graph cannot measure: PyTorch .* sees no CUDA device 99"
     with pytest.raises(DeviceError, match=message) as it:
         get_device("cuda/99/graph").environment()
     assert "\n" not in str(it.value)
+
+
+def test_an_index_counts_in_the_list_of_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "97,98")
+    with pytest.raises(DeviceError, match="sees no CUDA device 98"):
+        get_device("cuda/1/graph").environment()
+    with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES, which is '97,98', and must be below 2"):
+        get_device("cuda/2/graph").environment()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(DeviceError, match="sees no CUDA device 99"):
+        get_device("cuda/99/graph").environment()
 
 
 def test_names_runtimes_and_precisions() -> None:
