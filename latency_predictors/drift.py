@@ -53,9 +53,9 @@ class Drift:
         if self.p_outside < LEVEL:
             found.append(f"{self.outside} of {self.rows} measurements lie outside their 90 % interval")
         if self.ratio_lower > 1 + TOLERANCE:
-            found.append(f"the device is {self.ratio - 1:.0%} slower than predicted")
+            found.append(f"measured values are {self.ratio - 1:.0%} above the predicted ones")
         if self.ratio_upper < 1 / (1 + TOLERANCE):
-            found.append(f"the device is {1 - self.ratio:.0%} faster than predicted")
+            found.append(f"measured values are {1 - self.ratio:.0%} below the predicted ones")
         return "; ".join(found)
 
 

@@ -225,7 +225,7 @@ def evaluate_latency(
     ``report`` is a page to write (.html), with a picture beside it (.png).
 
     Raises:
-        InputError: no such predictor, or the rows are of another device profile.
+        InputError: no such predictor, fewer than 2 networks, or the rows are of another device profile.
     """
     from latency_predictors.catalog import Catalog
     from latency_predictors.drift import find_drift
@@ -239,6 +239,8 @@ def evaluate_latency(
     rows = _usable(data, cast("Metric", entry.metric))
     if rows[0].profile.id != entry.device:
         raise InputError(f"{entry.id} predicts {entry.device}, {data} holds {rows[0].profile.id}: choose rows of one")
+    if len(rows) < 2:
+        raise InputError(f"an evaluation takes at least 2 networks, {data} holds {len(rows)}: measure more")
     networks = [_architecture(row) for row in rows]
     spaces = {} if entry.of_choices else spaces_of(networks, space)
     prediction, measured = predictor.predict_architectures(networks, spaces), _values(rows, entry.metric)

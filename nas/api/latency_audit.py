@@ -62,7 +62,8 @@ def audit_latency(
         progress: told where the measuring stands.
 
     Raises:
-        InputError: rows of several profiles, too few of them, a share that is none, an unknown space or device.
+        InputError: rows of several profiles, too few of them, a share that is none, an unknown space or device, a set
+            that is to be compared with itself.
     """
     from latency_predictors.architecture_features import architecture_features, feature_columns
     from latency_predictors.audit import SHARE, choose_rows, contradicted, judge
@@ -74,6 +75,8 @@ def audit_latency(
     share = SHARE if share is None else share
     if not 0 < share <= 1:
         raise InputError(f"a share of the rows must be above 0 and at most 1, such as 0.03, got {share}")
+    if fresh.resolve() == data.resolve():
+        raise InputError(f"the fresh rows must be in a file of their own, got the set itself, {fresh}")
     rows = [row for row in MeasurementSet(data).read_usable() if row.architecture is not None]
     profiles = sorted({row.profile.id for row in rows})
     if len(profiles) != 1:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,10 @@ def test_vectors_of_an_unknown_encoding_are_fitted_and_every_kind_is_shown(tmp_p
     assert found["spearman"] > 0.9
     assert run(["latency", "evaluate", "phone", "--data", rows, "--store", store, "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["within_10"] > 0.9
+    one = tmp_path / "one.parquet"
+    MeasurementSet(one).append(MeasurementSet(Path(rows)).read_usable()[:1])
+    assert run(["latency", "evaluate", "phone", "--data", str(one), "--store", store]) == 2
+    assert "an evaluation takes at least 2 networks" in capsys.readouterr().err
 
 
 def _changed(source: Path, out: Path, factor: float) -> None:
@@ -228,7 +233,10 @@ def test_a_set_that_fresh_measurements_contradict_is_quarantined_listed_and_lift
     capsys.readouterr()
     assert run(["latency", "audit", data, "--fresh", str(tmp_path / "none.parquet")]) == 1
     assert "20 rows are not in" in capsys.readouterr().err
-    assert run(["latency", "audit", fresh, "--fresh", fresh]) == 0
+    assert run(["latency", "audit", fresh, "--fresh", fresh]) == 2
+    assert "must be in a file of their own, got the set itself" in capsys.readouterr().err
+    copied = str(shutil.copy(fresh, tmp_path / "copied.parquet"))
+    assert run(["latency", "audit", fresh, "--fresh", copied]) == 0
     assert "0 of 20 rows were wrong, no more than an honest set may have" in capsys.readouterr().err
     assert run(["latency", "audit", data, "--fresh", fresh]) == 1
     assert "is in quarantine" in capsys.readouterr().err

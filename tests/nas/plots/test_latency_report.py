@@ -43,7 +43,7 @@ def test_the_page_holds_the_whole_report_and_the_picture_lies_beside_it(tmp_path
     data = json.loads(Page((tmp_path / "r.html").read_text(encoding="utf-8")).text["script"])
     assert data == json.loads(json.dumps(example().to_dict()))
     assert data["quantity"] == "latency (ms)"
-    assert "slower than predicted" in data["drift"]
+    assert "above the predicted ones" in data["drift"]
     assert Image.open(tmp_path / "r.png").size == (3600, 1000)
 
 
