@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from nas.api.trial import TrialSeconds, try_out
-from nas.config import ExperimentConfig, SupernetConfig, load_config
+from nas.config import ExperimentConfig, StandAloneConfig, SupernetConfig, load_config
 from nas.objectives import Constraint, Objective, Value
 from nas.progress import Progress, ProgressListener, silent
 from nas.run import Run
@@ -347,16 +347,20 @@ def _searching(config: ExperimentConfig, evaluated: Sequence[float], found: Tria
         return PlannedStage("search", 0.0, "done", f"{len(evaluated)} evaluated")
     if math.isnan(seconds):
         return PlannedStage("search", None, basis, f"{left} evaluations on {workers} workers")
-    text = f"{left} evaluations of {seconds:.3g} s on {workers} workers; proposing them comes on top"
+    stops = isinstance(config.accuracy, StandAloneConfig) and config.accuracy.early_stopping
+    most = "at most " if stops and basis == "measured now" else ""  # an earlier run's mean has the stopped ones in it
+    text = f"{left} evaluations of {most}{seconds:.3g} s on {workers} workers; proposing them comes on top"
     return PlannedStage("search", left * seconds / workers, basis, text)
 
 
 def _finishing(config: ExperimentConfig, found: TrialSeconds | None, images: int) -> PlannedStage:
     """By the rule that a step of distillation costs as much an image as one subnet's share of a supernet step."""
     models, epochs = config.finish.models, config.finish.epochs
+    if not isinstance(config.accuracy, SupernetConfig):  # the search has trained them to the end
+        text = f"{models} networks: files, measurements"
+        return PlannedStage("finish", models * _CONVERSION_SECONDS, "guess", text)
     text = f"{models} networks: {epochs} epochs of distillation, files, measurements"
     if found is None:
         return PlannedStage("finish", None, "unknown", text)
-    subnets = 2 + config.accuracy.random_subnets if isinstance(config.accuracy, SupernetConfig) else 1
-    an_image = found.train_step / subnets / config.accuracy.batch_size
+    an_image = found.train_step / (2 + config.accuracy.random_subnets) / config.accuracy.batch_size
     return PlannedStage("finish", models * (epochs * images * an_image + _CONVERSION_SECONDS), "guess", text)

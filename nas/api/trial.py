@@ -28,7 +28,7 @@ class TrialSeconds:
         train_step: seconds of one training step: of the supernet with all its subnets, or of the typical network.
         train_steps: of a whole training.
         evaluation: seconds of evaluating one network on one worker: for a supernet its batch-norm calibration and the
-            validation split, else the whole training.
+            validation split, else the whole training, an upper bound where early stopping ends some.
     """
 
     train_step: float

@@ -1,5 +1,6 @@
 """The commands of a run: the whole way, its stages, and reading its results."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,7 +126,7 @@ def plan(
         say(f"infeasible: {sentence}")
     if found.infeasible:
         raise typer.Exit(1)
-    say(f"next: nas run {config}")
+    say(f"next: nas run {shlex.join([str(config), *(overrides or ())])}")
 
 
 @app.command()

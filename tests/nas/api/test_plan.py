@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,15 @@ def test_candidates_that_are_trained_by_themselves_are_timed_by_their_training(t
     assert "train" not in found
     assert found["search"].basis == "measured now"
     assert found["search"].seconds
+    assert "at most" not in found["search"].text
+    assert (found["finish"].basis, "distillation" in found["finish"].text) == ("guess", False)
+    stopped = (*small[:3], "ray.executor=ray", "accuracy.early_stopping={min_epochs: 1}", "search.budget=10")
+    (search,) = [stage for stage in plan_of(tmp_path, *stopped, trial=True).stages if stage.name == "search"]
+    assert search.text.startswith("10 evaluations of at most ")
+
+
+def test_the_run_that_is_told_next_is_the_planned_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = [f"runs_dir={tmp_path}", "constraints=[parameters <= 20000]"]
+    assert command_line(["plan", str(DIGITS), *overrides, "--no-trial"]) == 0
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next: ")]
+    assert shlex.split(told) == ["next:", "nas", "run", str(DIGITS), *overrides]
