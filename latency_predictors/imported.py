@@ -126,7 +126,8 @@ def _measurement(
     stated = row.get("precision")
     stated = precision if stated in {None, "unknown"} else stated
     if stated not in get_args(Precision):
-        raise InputError(f"its precision is {stated or 'not stated'}: give --precision fp32 or int8, or leave it out")
+        known = ", ".join(get_args(Precision))
+        raise InputError(f"its precision is {stated or 'not stated'}: give --precision ({known}), or leave the row out")
     latency, half_width = _value(row)
     verdict, reason = _verdict(row, findings)
     runtime = row.get("runtime") or "unknown"

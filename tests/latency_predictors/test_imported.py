@@ -73,7 +73,7 @@ def test_an_unknown_vector_is_an_architecture_of_places() -> None:
     ("change", "sentence"),
     [
         ({"precision": ["unknown"] * ROWS}, "row 0: its precision is not stated: give --precision"),
-        ({"precision": ["fp16"] * ROWS}, "row 0: its precision is fp16"),
+        ({"precision": ["fp8"] * ROWS}, "row 0: its precision is fp8"),
         ({"space": [None] * ROWS}, "row 0: no column names its space: give --space"),
         ({"arch": ["[1, 2]"] * ROWS}, "row 0: a vector of 'fbnet' must have 22 integers, got 2"),
         ({"arch": ["resnet50"] * ROWS}, "row 0: an architecture must be a JSON list of integers, got 'resnet50'"),
