@@ -23,7 +23,7 @@ Values and weights are counts, not bytes: within one precision the factor is par
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -64,24 +64,7 @@ def network_features(networks: Iterable[Sequence[LayerSpec]]) -> NDArray[np.floa
     Raises:
         ValueError: a network has no layer.
     """
-    return sum_over_layers(networks, layer_features, len(FEATURE_NAMES))
-
-
-def sum_over_layers(
-    networks: Iterable[Sequence[LayerSpec]], values: Callable[[LayerSpec, int], NDArray[np.float64]], width: int
-) -> NDArray[np.float64]:
-    """Returns ``(n, width)`` float64: for each network the sum of what its layers add.
-
-    Args:
-        networks: each in execution order; read once, so a generator will do.
-        values: takes a layer and the side of its network's input in pixels, returns ``(width,)``; called once for each
-            distinct pair, as networks of a space share most layers.
-        width: of the sums.
-
-    Raises:
-        ValueError: a network has no layer.
-    """
-    index: dict[tuple[LayerSpec, int], int] = {}
+    index: dict[tuple[LayerSpec, int], int] = {}  # networks of a space share most layers: each is worked out once
     places: list[int] = []
     ends = [0]
     for number, layers in enumerate(networks):
@@ -91,9 +74,9 @@ def sum_over_layers(
         places.extend([index.setdefault((layer, image_size), len(index)) for layer in layers])
         ends.append(len(places))
     if not index:
-        return np.empty((0, width))
+        return np.empty((0, len(FEATURE_NAMES)))
     counts = sparse.csr_array((np.ones(len(places)), places, ends), shape=(len(ends) - 1, len(index)))
-    return np.asarray(counts @ np.stack([values(layer, image_size) for layer, image_size in index]))
+    return np.asarray(counts @ np.stack([layer_features(layer, image_size) for layer, image_size in index]))
 
 
 @lru_cache(maxsize=1 << 16)
