@@ -15,7 +15,6 @@ that neither reached their kill nor ended within `LIFE_TIMEOUT_S`.
 """
 
 import argparse
-import csv
 import json
 import logging
 import os
@@ -32,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from csv_file import write_csv
 
 from nas.config import RayConfig, SearchConfig
 from nas.evaluators.base import Evaluator
@@ -202,13 +202,7 @@ def main() -> None:
     kills = sum(int(str(row["driver_killed"])) for row in lives)
     workers = sum(int(str(row["worker_killed"])) for row in lives)
     print(f"{kills} kills of the driver, {workers} of a worker: {found}")
-    options.results.mkdir(parents=True, exist_ok=True)
-    with (options.results / f"chaos_{options.kills}_kills_{options.trials}_trials_cpu.csv").open(
-        "w", newline=""
-    ) as file:
-        writer = csv.DictWriter(file, list(lives[0]))
-        writer.writeheader()
-        writer.writerows(lives)
+    write_csv(options.results / f"chaos_{options.kills}_kills_{options.trials}_trials_cpu.csv", lives)
     if options.json:
         machine = {"cpus": os.cpu_count(), "python": platform.python_version()}
         figures = {"machine": machine, "worker_kills": workers, "verdict": found, "lives": lives}

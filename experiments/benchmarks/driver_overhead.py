@@ -13,7 +13,6 @@ the same numbers at once, as many trials at a time as there are workers.
 """
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -24,6 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from csv_file import write_csv
 from ledger_readers import GOAL as READERS_GOAL
 from ledger_readers import readers_of_a_search, readers_of_commits, slowdown
 
@@ -230,10 +230,7 @@ def main() -> None:
     options.results.mkdir(parents=True, exist_ok=True)
     for name, table in (("driver_overhead_cpu.csv", rows), ("ledger_readers_cpu.csv", readers)):
         if table:
-            with (options.results / name).open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(table[0]))
-                writer.writeheader()
-                writer.writerows(table)
+            write_csv(options.results / name, table)
     if options.json:
         machine = {"cpus": os.cpu_count(), "python": platform.python_version()}
         figures = {"machine": machine, "rows": rows, "readers": readers}

@@ -12,13 +12,13 @@ is a predictor of the device's own rows, all of the training part: the ceiling t
 """
 
 import argparse
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from csv_file import write_csv
 from latency_tables import LatencyTable, load_table
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -212,12 +212,7 @@ def main() -> None:
         for verdict in verdicts([row for row in rows if row["space"] == name]):
             print(*(f"{key}={value}" for key, value in verdict.items()), flush=True)
     devices = summarise(rows, ("space", "device", "method", "samples"), "seed")
-    options.csv.parent.mkdir(parents=True, exist_ok=True)
-    with options.csv.open("w", newline="") as file:
-        names = list(dict.fromkeys(key for row in devices for key in row))
-        writer = csv.DictWriter(file, fieldnames=names)
-        writer.writeheader()
-        writer.writerows(devices)
+    write_csv(options.csv, devices)
     if options.json:
         overall = summarise(rows, ("space", "method", "samples"), "seed")
         options.json.write_text(json.dumps({"goals": verdicts(rows), "overall": overall, "devices": devices}, indent=1))

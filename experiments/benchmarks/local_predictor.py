@@ -9,7 +9,6 @@ others use too; the figures in `results/` were taken on such a machine.
 """
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -17,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from csv_file import write_csv
 
 from latency_predictors.architecture_features import architecture_features, feature_columns
 from latency_predictors.evaluation import cross_validate
@@ -106,11 +106,7 @@ def main() -> None:
                 flush=True,
             )
     table = options.csv or RESULTS / f"local_predictor_{options.space}_{options.preset}_{options.count}.csv"
-    table.parent.mkdir(parents=True, exist_ok=True)
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(table, rows)
     if options.json:
         machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
         options.json.write_text(json.dumps({"figures": {"machine": machine, "rows": rows}, "reach": reach}, indent=2))

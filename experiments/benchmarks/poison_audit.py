@@ -11,12 +11,12 @@ On columns of real tables, a random device for every seed; what the table says i
 """
 
 import argparse
-import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from csv_file import write_csv
 from latency_tables import LatencyTable, load_table
 from numpy.typing import NDArray
 
@@ -136,11 +136,7 @@ def main() -> None:
             row |= {"worst_ratio": round(max(ratios), 3)}
             mean = float(np.mean(ratios))
             add(row, f"{file}: {kind}, error ratio", mean, GOAL_RATIO, mean <= GOAL_RATIO)
-    options.csv.parent.mkdir(parents=True, exist_ok=True)
-    with options.csv.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in summary for key in row)))
-        writer.writeheader()
-        writer.writerows(summary)
+    write_csv(options.csv, summary)
     if options.json:
         options.json.write_text(json.dumps({"figures": {"rows": summary}, "reach": reach}, indent=1))
 

@@ -8,7 +8,6 @@ to predictions with intervals, in a space that has lowered nothing before. The p
 """
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from csv_file import write_csv
 
 from latency_predictors.architecture_features import architecture_features, feature_columns
 from latency_predictors.features import FEATURE_NAMES, network_features
@@ -98,11 +98,7 @@ def main() -> None:
         }
         for row in rows
     }  # fmt: skip
-    options.csv.parent.mkdir(parents=True, exist_ok=True)
-    with options.csv.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(options.csv, rows)
     if options.json:
         machine = {"cpus": os.cpu_count(), "python": platform.python_version()}
         options.json.write_text(json.dumps({"figures": {"machine": machine, "rows": rows}, "reach": reach}, indent=2))

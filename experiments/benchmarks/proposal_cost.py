@@ -10,7 +10,6 @@ when the trials have grown by a tenth: one proposal in a hundred, whose time is 
 """
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -23,6 +22,7 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import optuna  # noqa: E402
+from csv_file import write_csv  # noqa: E402
 from optuna.trial import create_trial  # noqa: E402
 
 from nas.config import SearchConfig  # noqa: E402
@@ -100,11 +100,7 @@ def main() -> None:
         shared = float(str(row["cpu_ms_mean"])) + float(str(row["first_cpu_ms"])) / (0.1 * options.trials)
         key = f"cpu_ms_per_proposal_{name}_at_{options.trials}_trials"
         reach[key] = {"value": round(shared, 1), "goal": GOAL_MS, "holds": shared < GOAL_MS}
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    with options.results.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(options.results, rows)
     if options.json:
         options.json.write_text(json.dumps({"figures": {"rows": rows}, "reach": reach}, indent=1))
     for key, result in reach.items():

@@ -9,12 +9,13 @@ undisturbed latency.
 """
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the simulated sessions are those of the tests
+
+from csv_file import write_csv
 
 from latency_predictors.preset import PRESETS
 from tests.latency_predictors.devices.sessions import KINDS, covers, differ, session, wrong
@@ -51,10 +52,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = [evaluate(preset, kind, options.sessions) for preset in ("quick", "standard") for kind in KINDS]
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({key: f"{v:.4g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+    write_csv(RESULTS, [{key: f"{v:.4g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows])
     reach = {}
     for row in rows:
         name = f"{row['preset']}, {row['device']}"

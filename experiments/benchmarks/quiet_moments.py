@@ -9,7 +9,6 @@ interval.
 """
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from csv_file import write_csv
 
 from latency_predictors.devices import runner
 from latency_predictors.devices.runner_device import REFERENCES
@@ -122,11 +122,7 @@ def main() -> None:
                 }
             )
             print(rows[-1], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "quiet_moments.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(RESULTS / "quiet_moments.csv", rows)
     if options.json:
         worst = {
             method: max(

@@ -10,12 +10,12 @@ trees, whichever the validation chose at 200, on 2,000 rows: the ceiling that th
 """
 
 import argparse
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from csv_file import write_csv
 from few_shot_latency import interval_figures, split, summarise
 from latency_tables import LatencyTable, load_table
 
@@ -99,11 +99,7 @@ def main() -> None:
             name = f"{found['device']} within 10 % after {found['samples']}"
             reach[name] = {"value": value, "goal": goal, "holds": value >= goal}
             print(name, reach[name], flush=True)
-    options.csv.parent.mkdir(parents=True, exist_ok=True)
-    with options.csv.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(devices[0]))
-        writer.writeheader()
-        writer.writerows(devices)
+    write_csv(options.csv, devices)
     if options.json:
         options.json.write_text(json.dumps({"figures": {"rows": devices}, "reach": reach}, indent=1))
 
