@@ -28,6 +28,9 @@ FAILURE_RATE = 0.05
 
 _MAX_IDLE = 3000
 """Proposals in a row that bring nothing new before a run ends early (small spaces are exhausted)."""
+_STUCK = 10
+"""Proposals in a row that bring nothing new before an Optuna sampler is helped by a uniform draw: GPSampler takes no
+notice of failed trials and would propose the same network for ever."""
 
 
 class BudgetSpentError(Exception):
@@ -49,7 +52,7 @@ class Bench:
         self._rng = np.random.default_rng((seed, 1))
         self._told: dict[Vector, Floats | None] = {}
         self._true: list[Floats] = []
-        self._idle = 0
+        self.idle = 0
         self.count = 0
         self._proposing_since = time.process_time()
         self.proposal_seconds = 0.0
@@ -63,8 +66,8 @@ class Bench:
         self.proposal_seconds += time.process_time() - self._proposing_since
         key = tuple(int(v) for v in vector)
         if key in self._told:
-            self._idle += 1
-            if self._idle > _MAX_IDLE:
+            self.idle += 1
+            if self.idle > _MAX_IDLE:
                 raise BudgetSpentError
         else:
             self._told[key] = self._new(np.asarray(key))
@@ -74,11 +77,11 @@ class Bench:
     def _new(self, vector: NDArray[np.int64]) -> Floats | None:
         losses = self.problem.losses(vector[None])[0]
         if np.isnan(losses[0]):
-            self._idle += 1
+            self.idle += 1
             return None
         if self.count >= self.budget:
             raise BudgetSpentError
-        self._idle, self.count = 0, self.count + 1
+        self.idle, self.count = 0, self.count + 1
         failed = self._noisy and self._rng.random() < FAILURE_RATE
         self._true.append(np.full(2, np.inf) if failed else losses)
         if failed:
@@ -100,7 +103,11 @@ def _ask_and_tell(bench: Bench, sampler: BaseSampler, *, batch: int = 1, costs: 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     distributions = bench.problem.distributions
+    rng = np.random.default_rng(0)
     while True:
+        if bench.idle and bench.idle % _STUCK == 0:
+            choices = bench.problem.parameters
+            study.enqueue_trial({name: options[rng.integers(len(options))] for name, options in choices.items()})
         trials = [study.ask(dict(distributions)) for _ in range(batch)]
         for trial in trials:
             vector = bench.problem.vectors([trial.params])
