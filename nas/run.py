@@ -5,6 +5,7 @@
     runs/<name>/  config.yaml  status.json  run.lock  ledger.db  ledger.journal
                   supernet/ or networks/<architecture key>/
                   measurements/<device>.parquet  predictors/<device>/v1/  front.json  front.html  front.png  picks.json
+                  trust.json  trust.png  trust/seed-<seed>/<architecture key>/
                   finish/<architecture key>/
 """
 
@@ -111,6 +112,11 @@ class Run:
     def picks_path(self) -> Path:
         """The last picks."""
         return self.path / "picks.json"
+
+    @property
+    def trust_path(self) -> Path:
+        """How far the ranking can be trusted; networks trained for that are in the folder of that name."""
+        return self.path / "trust.json"
 
     @property
     def finish_dir(self) -> Path:

@@ -25,6 +25,7 @@ from nas.api.predictors import list_predictors, promote_predictor
 from nas.api.results import front, front_rows, pick, point_rows
 from nas.api.run_files import FileState
 from nas.api.submit import SubmittedJob, submit
+from nas.api.trust import trained_rows, trust, trust_rows
 from nas.config import ExperimentConfig, load_config
 
 __all__ = [
@@ -69,5 +70,8 @@ __all__ = [
     "start",
     "submit",
     "train",
+    "trained_rows",
     "transfer_latency",
+    "trust",
+    "trust_rows",
 ]

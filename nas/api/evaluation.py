@@ -1,5 +1,6 @@
 """What evaluates the candidates of a run, where, and what its finished networks are made from."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.config import ExperimentConfig, StandAloneConfig, SupernetConfig
@@ -9,6 +10,7 @@ from search_spaces.space import SearchSpace
 if TYPE_CHECKING:
     from nas.data import ImageData
     from nas.evaluators.base import Evaluator
+    from nas.evaluators.stand_alone import StandAloneEvaluator
     from nas.finish.weights import WeightSource
     from nas.search.executors.base import Executor
 
@@ -22,16 +24,33 @@ def evaluator_of(run: Run, space: SearchSpace, data: "ImageData") -> "Evaluator"
 
         path = run.supernet_dir / SUPERNET_FILE
         return SupernetEvaluator.of(path, data, config.accuracy.calibration_images, threads=threads)
+    return stand_alone_evaluator(config, config.accuracy, space, data, run.networks_dir.resolve(), seed=config.seed)
+
+
+def stand_alone_evaluator(
+    config: ExperimentConfig,
+    training: StandAloneConfig,
+    space: SearchSpace,
+    data: "ImageData",
+    networks: Path,
+    *,
+    seed: int,
+) -> "StandAloneEvaluator":
+    """Returns what trains networks of an experiment by themselves.
+
+    Args:
+        config: says what else the training depends on, and its threads.
+        training: of each network.
+        space: with the channels and classes of the data.
+        data: the experiment's.
+        networks: folder of their weights; absolute, as workers of Ray have another working directory.
+        seed: of the training.
+    """
     from nas.evaluators.stand_alone import StandAloneEvaluator
 
+    threads = max(1, int(config.ray.cpus_per_worker))
     return StandAloneEvaluator(
-        space,
-        data.without_test(),
-        config.accuracy,
-        run.networks_dir.resolve(),  # workers of Ray have another working directory
-        seed=config.seed,
-        flip=config.data.flip,
-        threads=threads,
+        space, data.without_test(), training, networks, seed=seed, flip=config.data.flip, threads=threads
     )
 
 

@@ -25,9 +25,6 @@ def front(run_dir: Path) -> Front:
 
 def write_front(run: Run, found: "Sequence[EvaluatedArchitecture]") -> Front:
     """Returns the front of evaluated architectures, written as front.json, front.html and front.png."""
-    from nas.plots.front_html import write_front_html
-    from nas.plots.front_png import write_front_png
-
     config = run.config
     result = Front.of(
         config.name,
@@ -35,10 +32,24 @@ def write_front(run: Run, found: "Sequence[EvaluatedArchitecture]") -> Front:
         config.parsed_constraints,
         [(item.architecture, item.values) for item in found],
     )
-    write_front_html(result, run.path / "front.html", run.path)
-    write_front_png(result, run.path / "front.png")
+    draw_front_files(run, result)
     result.save(run.front_path)
     return result
+
+
+def draw_front_files(run: Run, result: Front) -> None:
+    """Writes front.html and front.png; where the run's ranking was tried, networks that are tied are grouped."""
+    from nas.plots.front_html import write_front_html
+    from nas.plots.front_png import write_front_png
+    from nas.trust import RankingTrust
+
+    try:
+        trust = RankingTrust.load(run.trust_path)
+    except RunError:  # a search must not end without its front for that; `nas doctor` tells
+        trust = None
+    trust = trust if trust and trust.complete else None
+    write_front_html(result, run.path / "front.html", run.path, trust)
+    write_front_png(result, run.path / "front.png", trust=trust)
 
 
 def pick(run_dir: Path, within: Sequence[str] = (), rule: str | None = None, count: int = 1) -> tuple[FrontPoint, ...]:

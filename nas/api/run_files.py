@@ -56,6 +56,7 @@ _KINDS = (
     *(_Kind("front", f"front.{ending}", *_FRONT) for ending in ("json", "html", "png")),
     _Kind("picks", "picks.json", "the choice is lost", "sets it aside; choose again with `nas pick`"),
     _Kind("fleet", "fleet.*", "nothing is lost", "sets it aside; `nas fleet` makes it again"),
+    _Kind("trust", "trust.*", "no trained network is lost", "sets it aside; `nas trust` makes it again"),
     _Kind(
         "supernet",
         "supernet/supernet.safetensors",
@@ -68,6 +69,8 @@ _KINDS = (
         "it cannot be finished; its result stays",
         "sets it aside; whatever needs it trains it again",
     ),
+    _Kind("trained network", "trust/*/*/network.safetensors", "its accuracy stays", "sets it aside"),
+    _Kind("checkpoint", "trust/*/*/checkpoints/*.safetensors", _BEFORE, "sets it aside"),
     _Kind("checkpoint", "networks/*/checkpoints/*.safetensors", _BEFORE, "sets it aside"),
     _Kind("checkpoint", "supernet/checkpoints/*.safetensors", _BEFORE, "sets it aside"),
     _Kind("checkpoint", "finish/*/checkpoints/*.safetensors", _BEFORE, "sets it aside"),

@@ -226,6 +226,29 @@ def fleet(
 
 
 @app.command()
+def trust(
+    run: RunArgument,
+    count: Annotated[int, typer.Option(help="networks that are trained by themselves, at least 12")] = 12,
+    seeds: Annotated[int, typer.Option(help="trainings of each")] = 2,
+    format: FormatOption = "table",
+) -> None:
+    """Trains some networks by themselves, to tell how far the supernet's ranking can be trusted; killed, repeat it.
+
+    Example: nas trust runs/digits --count 24
+    """
+    from nas import api
+
+    with ProgressLine() as progress:
+        found = api.trust(run, count, seeds, progress)
+    emit(found.to_dict(), api.trust_rows(found), format)
+    if format == "table":
+        emit((), api.trained_rows(found), format)
+    apart = "however far apart they are" if found.tied_within is None else f"within {found.tied_within:.3g}"
+    say(f"supernet accuracies are statistically tied {apart}: {run / 'front.html'} groups them; {run / 'trust.png'}")
+    say(f"next: nas pick {run} --rule knee; of networks that are tied the cheapest will do")
+
+
+@app.command()
 def finish(
     run: RunArgument,
     keys: Annotated[

@@ -11,29 +11,31 @@ from nas.front import Front, FrontPoint
 from nas.pareto import non_dominated
 from nas.plots.labels import axis_label
 from nas.plots.png_file import write_png
+from nas.trust import RankingTrust
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_FRONT, _DOMINATED, _KNEE = "#1f6fb4", "#c3cad1", "#f5b301"
+_FRONT, _DOMINATED, _KNEE, _TIED = "#1f6fb4", "#c3cad1", "#f5b301", "#d4e6f5"
 
 
-def write_front_png(front: Front, path: Path, cost: str | None = None) -> None:
+def write_front_png(front: Front, path: Path, cost: str | None = None, trust: RankingTrust | None = None) -> None:
     """Writes the picture of a front, 1600 by 1000 pixels.
 
     Args:
         front: what is shown.
         path: of the picture.
         cost: name of the objective on the horizontal axis; by default the first cost.
+        trust: complete; groups networks that are statistically tied.
 
     Raises:
         ValueError: the cost is no objective.
     """
-    write_png(draw_front(front, cost), path)
+    write_png(draw_front(front, cost, trust), path)
 
 
-def draw_front(front: Front, cost: str | None = None) -> "Figure":
+def draw_front(front: Front, cost: str | None = None, trust: RankingTrust | None = None) -> "Figure":
     """Returns the figure of a front; the arguments are those of `write_front_png`."""
     from matplotlib.figure import Figure
 
@@ -49,6 +51,8 @@ def draw_front(front: Front, cost: str | None = None) -> "Figure":
         axes.plot(*_columns(broken, cost), "x", color="#b9a3a3", markersize=4, label="breaks a constraint")
     if dominated:
         axes.plot(*_columns(dominated, cost), "o", color=_DOMINATED, markersize=4, label="dominated")
+    if trust:
+        _draw_tied(front, cost, trust, axes)
     if front.best:
         _draw_best(front, cost, axes)
     for constraint in front.constraints:
@@ -65,6 +69,16 @@ def draw_front(front: Front, cost: str | None = None) -> "Figure":
         # Error bars come last by themselves; the front belongs first.
         axes.legend(handles[-1:] + handles[:-1], labels[-1:] + labels[:-1], loc="lower right", frameon=False)
     return figure
+
+
+def _draw_tied(front: Front, cost: str, trust: RankingTrust, axes: "Axes") -> None:
+    label = trust.tie_text
+    for group in trust.tied(front):
+        if len(group) > 1:
+            # A thick line through a group's networks reaches around their markers at every zoom.
+            x, y = _columns(sorted(group, key=lambda point: point.values[cost].value), cost)
+            axes.plot(x, y, "-", color=_TIED, linewidth=16, solid_capstyle="round", zorder=0.5, label=label)
+            label = "_nolegend_"
 
 
 def _draw_best(front: Front, cost: str, axes: "Axes") -> None:

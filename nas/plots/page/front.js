@@ -3,7 +3,7 @@
 
 (() => {
   const { plotLayout, AXIS, byId, element, number, interval, escaped, copyButton, breakable } = elements;
-  const { front, names, labels, quantities, costs, bounds, finish } = JSON.parse(byId("data").textContent);
+  const { front, names, labels, quantities, costs, bounds, tied, finish } = JSON.parse(byId("data").textContent);
   const best = front.points.filter((point) => point.on_front);
   const knee = best.find((point) => point.key === front.knee);
   const units = Object.fromEntries(front.points.flatMap((p) => names.map((n) => [n, p.values[n]?.unit ?? ""])));
@@ -97,9 +97,21 @@
     };
   }
 
+  // A thick line through each group of networks that are tied; the groups are one trace, with gaps between them.
+  function tiedTrace() {
+    const groups = tied.groups.filter((keys) => keys.length > 1).map((keys) =>
+      best.filter((point) => keys.includes(point.key)).sort((a, b) => at(a, state.cost) - at(b, state.cost)));
+    const column = (name) => groups.flatMap((points) => [...points.map((point) => at(point, name)), null]);
+    return trace("tied", [], {
+      name: escaped(tied.text), mode: "lines", x: column(state.cost), y: column("accuracy"),
+      line: { width: 24, color: "#d4e6f5" }, hoverinfo: "skip", hovertemplate: null,
+    });
+  }
+
   function traces() {
     const chosen = bestWithin();
     return [
+      tiedTrace(),
       trace("breaks a constraint", front.points.filter((point) => !point.feasible), {
         marker: { symbol: "x-thin", size: 7, line: { width: 1.2, color: "#b9a3a3" } },
       }),

@@ -11,7 +11,20 @@ from nas.cli import run
 DIGITS = str(Path(__file__).parents[3] / "experiments" / "configs" / "digits.yaml")
 
 
-COMMANDS = ("quickstart", "run", "plan", "train", "search", "front", "pick", "fleet", "finish", "doctor", "latency")
+COMMANDS = (
+    "quickstart",
+    "run",
+    "plan",
+    "train",
+    "search",
+    "front",
+    "pick",
+    "fleet",
+    "trust",
+    "finish",
+    "doctor",
+    "latency",
+)
 
 
 def test_help_names_every_command(capsys):
