@@ -153,6 +153,9 @@ def _measurement(
         latency_ms=latency,
         lower_ms=None if latency is None else latency - min(half_width, 0.9 * latency),
         upper_ms=None if latency is None else latency + half_width,
+        peak_memory_mb=row.get("peak_memory_mb"),
+        energy_mj=row.get("energy_mj"),
+        energy_source=NOT_STATED if row.get("energy_mj") else None,
     )
 
 

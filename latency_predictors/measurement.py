@@ -156,6 +156,8 @@ class Measurement:
                 raise ValueError(f"{self.key}: {field.name} must be above zero, got {value}")
         if self.energy_mj is not None and not (math.isfinite(self.energy_mj) and self.energy_mj > 0):
             raise ValueError(f"{self.key}: energy_mj must be above zero, got {self.energy_mj}")
+        if self.peak_memory_mb is not None and not (math.isfinite(self.peak_memory_mb) and self.peak_memory_mb >= 0):
+            raise ValueError(f"{self.key}: peak_memory_mb must be at least 0, got {self.peak_memory_mb}")
         if not all(math.isfinite(value) and value > 0 for value in self.block_medians_ms):
             raise ValueError(f"{self.key}: block medians must be above zero, got {self.block_medians_ms}")
         if self.latency_ms is None or self.lower_ms is None or self.upper_ms is None:

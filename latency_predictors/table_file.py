@@ -30,7 +30,7 @@ def read_table(path: Path, *, latency_unit: LatencyUnit = "ms") -> pa.Table:
         latency_unit: of the column ``latency_ms`` in the file.
 
     Raises:
-        InputError: no such file, another format or unit, a damaged file, or latencies that are no numbers.
+        InputError: no such file, another format or unit, a damaged file, or costs that are no numbers.
     """
     if latency_unit not in get_args(LatencyUnit):
         raise InputError(f"a latency unit must be one of {', '.join(get_args(LatencyUnit))}, got {latency_unit!r}")
@@ -45,7 +45,7 @@ def read_table(path: Path, *, latency_unit: LatencyUnit = "ms") -> pa.Table:
         raise InputError(f"{path} is no {path.suffix} table: {str(error).splitlines()[0]}") from None
     if "arch" in table.column_names:
         table = _replace(table, "arch", _texts(table["arch"]))
-    for name in ("latency_ms", "throughput_ips"):
+    for name in ("latency_ms", "throughput_ips", "energy_mj", "peak_memory_mb"):
         if name in table.column_names:
             table = _replace(table, name, _numbers(table[name], name, path))
     if latency_unit != "ms" and "latency_ms" in table.column_names:

@@ -130,10 +130,15 @@ class DeviceConfig(FileModel):
 
 
 class LatencyConfig(FileModel):
-    """How many networks are measured to fit a device's predictor, and how carefully."""
+    """How many networks are measured to fit a device's predictors, and how carefully.
+
+    Attributes:
+        count: of networks.
+        preset: ``quick``, ``standard``, or ``energy``: as quick, and energy too, at 10 s a network in every launch.
+    """
 
     count: Annotated[int, Field(ge=10)] = 48
-    preset: Literal["quick", "standard"] = "quick"
+    preset: Literal["quick", "standard", "energy"] = "quick"
 
 
 class SearchConfig(FileModel):
@@ -291,7 +296,7 @@ class ExperimentConfig(FileModel):
 
     @model_validator(mode="after")
     def _devices_exist(self) -> "ExperimentConfig":
-        for objective in (*self.parsed_objectives, *(constraint.objective for constraint in self.parsed_constraints)):
+        for objective in self.parsed_terms:
             if objective.device and objective.device not in self.devices:
                 raise ValueError(f"{objective.name} names a device that `devices` does not list: {list(self.devices)}")
         return self
@@ -322,6 +327,12 @@ class ExperimentConfig(FileModel):
     def parsed_constraints(self) -> tuple[Constraint, ...]:
         """The constraints as values."""
         return tuple(map(Constraint.parse, self.constraints))
+
+    @property
+    def parsed_terms(self) -> tuple[Objective, ...]:
+        """Everything that is an objective or bounded, each once."""
+        bounded = (constraint.objective for constraint in self.parsed_constraints)
+        return tuple(dict.fromkeys((*self.parsed_objectives, *bounded)))
 
     @property
     def run_dir(self) -> Path:

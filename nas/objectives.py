@@ -24,21 +24,29 @@ class Metric:
         unit: as shown to people.
         maximize: whether more is better.
         on_device: whether it is written ``metric@device``.
+        learned: whether a predictor fitted to measurements tells it, where others have a formula.
     """
 
     unit: str
     maximize: bool = False
     on_device: bool = False
+    learned: bool = False
 
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("fraction of the validation split", maximize=True),
     "macs": Metric("multiply-accumulates"),
     "parameters": Metric("parameters"),
-    "latency_ms": Metric("ms", on_device=True),
+    "latency_ms": Metric("ms", on_device=True, learned=True),
+    "energy_mj": Metric("mJ", on_device=True, learned=True),
+    "peak_memory_mb": Metric("MB", on_device=True, learned=True),
     "weight_bytes": Metric("bytes", on_device=True),
     "peak_activation_bytes": Metric("bytes", on_device=True),
 }
+
+
+LEARNED = tuple(name for name, metric in METRICS.items() if metric.learned)
+"""The metrics that predictors tell."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,18 @@ class Objective:
     def maximize(self) -> bool:
         """Whether more is better."""
         return METRICS[self.metric].maximize
+
+    @property
+    def predictor(self) -> str | None:
+        """Name, in a run's folder ``predictors``, of what tells it; None where a formula or an evaluation does.
+
+        Example:
+            >>> [Objective(metric, "cpu").predictor for metric in ("latency_ms", "energy_mj", "weight_bytes")]
+            ['cpu', 'cpu.energy_mj', None]
+        """
+        if not METRICS[self.metric].learned:
+            return None
+        return self.device if self.metric == "latency_ms" else f"{self.device}.{self.metric}"
 
     def loss(self, value: float) -> float:
         """Returns the value so that less is better."""

@@ -51,16 +51,18 @@ def _with_costs(run: Run, found: Front, missing: Sequence[Objective]) -> Front:
     from nas.evaluators.costs import AnalyticAndPredictedCosts
 
     config, catalog = run.config, Catalog(run.predictors_dir)
-    entries = {entry.name: entry for entry in catalog.entries() if entry.metric == "latency_ms"}
+    entries = {entry.name: entry for entry in catalog.entries()}
     known = entries.keys() | config.devices.keys()
     for objective in missing:
-        if objective.device and objective.device not in (entries if objective.metric == "latency_ms" else known):
+        name = objective.predictor or objective.device
+        if name and name not in (entries if objective.predictor else known):
+            metric = objective.metric if objective.predictor else "latency_ms"
             raise InputError(
-                f"{objective.name}: run {config.name} has no predictor of {objective.device!r}, only of "
-                f"{', '.join(entries) or 'none'}: fit one with `nas latency fit DATA --name {objective.device} "
+                f"{objective.name}: run {config.name} has no predictor of {name!r}, only of "
+                f"{', '.join(entries) or 'none'}: fit one with `nas latency fit DATA --metric {metric} --name {name} "
                 f"--store {run.predictors_dir}`"
             )
-    wanted = {objective.device for objective in missing}
+    wanted = {name for objective in missing for name in (objective.device, objective.predictor)}
     precisions = {
         name: DeviceProfile.of_id(entry.device).precision for name, entry in entries.items() if name in wanted
     }

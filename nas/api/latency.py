@@ -304,9 +304,13 @@ def distinct_networks(space: SearchSpace, count: int, seed: int) -> list[Network
     return [(architecture, space.layers(architecture)) for architecture in list(found.values())[:count]]
 
 
-def fit_measured(rows: "Sequence[Measurement]", space: SearchSpace) -> "FittedPredictor":
-    """Returns a predictor fitted to measured networks of one space and one device profile."""
-    return _fit(rows, {space.name: space}, "latency_ms")
+def fit_measured(rows: "Sequence[Measurement]", space: SearchSpace, metric: "Metric") -> "FittedPredictor":
+    """Returns a predictor fitted to measured networks of one space and one device profile.
+
+    Raises:
+        InputError: too few rows have the metric.
+    """
+    return _fit(_known(rows, metric, f"{len(rows)} measured networks"), {space.name: space}, metric)
 
 
 def _fit(rows: "Sequence[Measurement]", spaces: Mapping[str, SearchSpace], metric: "Metric") -> "FittedPredictor":
@@ -357,10 +361,19 @@ def _usable(data: Path, metric: "Metric") -> "list[Measurement]":
     if len(profiles) != 1:
         held = ", ".join(profiles) or "no usable row"
         raise InputError(f"{data} must hold rows of one device profile, it holds {held}: measure into one file each")
+    return _known(rows, metric, str(data))
+
+
+def _known(rows: "Sequence[Measurement]", metric: "Metric", source: str) -> "list[Measurement]":
+    """Returns the rows that have a metric.
+
+    Raises:
+        InputError: none has it.
+    """
     known = [row for row in rows if getattr(row, metric)]
     if not known:
-        mend = "--preset energy" if metric == "energy_mj" else "a device that tells it"
-        raise InputError(f"no row of {data} has {metric}: measure again with {mend}")
+        mend = "--preset energy where there is a counter" if metric == "energy_mj" else "a device that tells it"
+        raise InputError(f"no row of {source} has {metric}: measure again with {mend}")
     return known
 
 

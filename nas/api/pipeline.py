@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.api.evaluation import evaluator_of, executor_of, training_device, weights_of
-from nas.api.latency import distinct_networks, fit_measured, profile_of
 from nas.api.results import front, pick, read_picks, write_front
+from nas.api.run_predictors import predictors_of, unfitted
 from nas.config import ExperimentConfig, SupernetConfig, load_config
 from nas.errors import InputError, RunError
 from nas.front import Front, FrontPoint
@@ -19,8 +18,6 @@ from search_spaces.checksum import verify_checksum
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from latency_predictors.base import LatencyPredictor
-    from latency_predictors.measurement import Measurement
     from nas.data import ImageData
     from nas.finish import Bundle
 
@@ -228,53 +225,6 @@ def _training_progress(progress: ProgressListener) -> Callable[[int, int, dict[s
     return told
 
 
-def _predictors(run: Run, loaded: _Loaded, progress: ProgressListener) -> "dict[str, LatencyPredictor]":
-    """Returns a predictor for every device whose latency is an objective or bounded: loaded, or measured and fitted."""
-    from latency_predictors.catalog import Catalog
-
-    config, catalog = run.config, Catalog(run.predictors_dir)
-    terms = (*config.parsed_objectives, *(constraint.objective for constraint in config.parsed_constraints))
-    devices = dict.fromkeys(term.device for term in terms if term.metric == "latency_ms" and term.device)
-    fitted = {entry.name for entry in catalog.entries()}
-    for device in devices:
-        if device not in fitted:
-            rows = _measure(run, device, loaded.space, progress)
-            with run.stage(f"fit {device}"):
-                entry = catalog.save(device, fit_measured(rows, loaded.space))
-            found = entry.validations[0].scores
-            text = (
-                f"{device}: {entry.kind} predictor from {entry.rows} networks; cross-validated: MAPE {found.mape:.1%}, "
-                f"within 10 %: {found.within_10:.0%}, Spearman {found.spearman:.3f}, "
-                f"coverage of the 90 % interval {found.coverage:.0%}"
-            )
-            progress(Progress("fit", 1, 1, text, notable=True))
-    return {device: catalog.load(device) for device in devices}
-
-
-def _measure(run: Run, device: str, space: SearchSpace, progress: ProgressListener) -> "list[Measurement]":
-    """Returns the usable rows of a device, measured now or by an earlier start."""
-    from latency_predictors.session import measure_networks
-    from latency_predictors.store import MeasurementSet
-
-    config = run.config
-    host = config.devices[device].host
-    measure = measure_networks
-    if host:
-        from nas.search.executors.device_host import measure_networks_on  # with Ray
-
-        measure = partial(measure_networks_on, host, config.ray)
-    with run.stage(f"measure {device}"):
-        rows = measure(
-            distinct_networks(space, config.latency.count, config.seed),
-            profile_of(config.devices[device]),
-            preset=config.latency.preset,
-            seed=config.seed,
-            store=MeasurementSet(run.measurements_path(device)),
-            progress=lambda done, total, text: progress(Progress("measure", done, total, f"{device}: {text}")),
-        )
-    return [row for row in rows if row.usable]
-
-
 def search(run: Run, progress: ProgressListener = silent) -> dict[str, object]:
     """Searches up to the budget, after training and measuring what is missing; writes the front's files.
 
@@ -284,6 +234,7 @@ def search(run: Run, progress: ProgressListener = silent) -> dict[str, object]:
     from nas.tracking.session import tracked
 
     with run.locked(), tracked(run, progress) as listener:
+        unfitted(run)  # what cannot be measured is told before hours of training
         loaded = _Loaded(run.config)
         trained = _train(run, loaded, listener) if isinstance(run.config.accuracy, SupernetConfig) else None
         return _search(run, loaded, trained, listener)
@@ -301,21 +252,20 @@ def _search(
     from nas.search.results import evaluated
 
     config = run.config
-    predictors = _predictors(run, loaded, progress)
-    objectives, constraints = config.parsed_objectives, config.parsed_constraints
+    predictors = predictors_of(run, loaded.space, progress)
     costs = AnalyticAndPredictedCosts(
         loaded.space,
-        (*objectives, *(constraint.objective for constraint in constraints)),
+        config.parsed_terms,
         precisions={name: device.precision for name, device in config.devices.items()},
         predictors=predictors,
     )
-    entries = [Catalog(run.predictors_dir).entry(device) for device in predictors]
+    entries = [Catalog(run.predictors_dir).entry(name) for name in predictors]
     hashes = {f"predictor of {entry.name}": f"{entry.id} {entry.training_set}" for entry in entries}
     if trained:
         hashes["supernet"] = trained.sha256
     else:
         hashes |= {"accuracy": config.accuracy.model_dump_json(), "training images": loaded.data.hashes["train"]}
-    problem = SearchProblem(loaded.space, objectives, constraints, hashes)
+    problem = SearchProblem(loaded.space, config.parsed_objectives, config.parsed_constraints, hashes)
     with run.stage("search") as note, mirrored(run), Ledger.of(run) as ledger:
         outcome = run_search(
             problem,

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from nas.api.run_predictors import fitted_predictors
 from nas.api.trial import TrialSeconds, try_out
 from nas.config import ExperimentConfig, StandAloneConfig, SupernetConfig, load_config
-from nas.objectives import Constraint, Objective, Value
+from nas.objectives import LEARNED, Constraint, Objective, Value
 from nas.progress import Progress, ProgressListener, silent
 from nas.run import Run
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from latency_predictors.base import LatencyPredictor
     from nas.data import ImageData
     from nas.evaluators.costs import CostModel
 
@@ -34,7 +34,7 @@ class PlannedTerm:
     """A cost over the space.
 
     Attributes:
-        objective: what; None of its values are known where it is a latency without a predictor.
+        objective: what; none of its values are known where it is to be learned and has no predictor yet.
         values: of the smallest, the typical (median MACs of those drawn) and the largest network; or empty.
         constraints: on it, each with the share of drawn architectures that keep it; None where that is not known.
     """
@@ -143,7 +143,7 @@ def plan(
 ) -> Plan:
     """Returns what an experiment would search and cost; writes nothing.
 
-    Latency is told where an earlier start of the run has fitted a device's predictor.
+    Latency, energy and memory are told where the run has a predictor of them.
 
     Args:
         config: an experiment, its YAML file, or the directory of a run.
@@ -161,7 +161,7 @@ def plan(
     run = Run(config if isinstance(config, Path) and config.is_dir() else experiment.run_dir, experiment)
     data = load_data(experiment.data).without_test()
     space = experiment.space.load().with_data(image_channels=data.image_channels, classes=data.classes)
-    predictors = _predictors(run)
+    predictors = fitted_predictors(run)
     known, unknown = _objectives(experiment, predictors)
     costs = AnalyticAndPredictedCosts(
         space,
@@ -202,23 +202,13 @@ def plan(
     )
 
 
-def _predictors(run: Run) -> "dict[str, LatencyPredictor]":
-    from latency_predictors.catalog import Catalog
-
-    catalog = Catalog(run.predictors_dir)
-    there = {entry.name for entry in catalog.entries()} if run.predictors_dir.is_dir() else set()
-    return {device: catalog.load(device) for device in run.config.devices if device in there}
-
-
 def _objectives(config: ExperimentConfig, predictors: Mapping[str, object]) -> tuple[list[Objective], list[Objective]]:
-    """Returns the costs that can be told now, and the latencies that the experiment asks for and that cannot."""
-    bounded = (constraint.objective for constraint in config.parsed_constraints)
-    asked = dict.fromkeys((*config.parsed_objectives, *bounded))
+    """Returns the costs that can be told now, and those that the experiment asks for and that nothing predicts yet."""
     known = [Objective("macs"), Objective("parameters")]
     for device in config.devices:
         known += [Objective("weight_bytes", device), Objective("peak_activation_bytes", device)]
-        known += [Objective("latency_ms", device)] if device in predictors else []
-    return known, [one for one in asked if one.metric == "latency_ms" and one not in known]
+        known += [one for one in (Objective(metric, device) for metric in LEARNED) if one.predictor in predictors]
+    return known, [one for one in config.parsed_terms if one.predictor and one not in known]
 
 
 def _keeps(constraint: Constraint, values: Mapping[str, Value]) -> bool:
@@ -306,8 +296,8 @@ def _stages(
         stages.append(PlannedStage("train", found.train_step * found.train_steps, "measured now", text))
     elif supernet:
         stages.append(PlannedStage("train", None, "unknown", f"{config.accuracy.epochs} epochs"))
-    for objective in unknown:
-        stages.append(_measuring(config, str(objective.device)))
+    for device in dict.fromkeys(str(objective.device) for objective in unknown):
+        stages.append(_measuring(config, device))
     stages += [_searching(config, evaluated, found), _finishing(config, found, len(data.train.labels))]
     return tuple(stages)
 
@@ -329,7 +319,8 @@ def _measuring(config: ExperimentConfig, device: str) -> PlannedStage:
 
     preset, count = get_preset(config.latency.preset), config.latency.count
     # A second to make and load a network's file; then the blocks' own time.
-    seconds = 1.0 + preset.min_blocks * (preset.warmup_ms + preset.window_ms) / 1000
+    a_block = (preset.warmup_ms + preset.window_ms) / 1000 + preset.energy_seconds
+    seconds = 1.0 + preset.min_blocks * a_block
     text = f"{count} networks of at least {seconds:.2g} s"
     return PlannedStage(f"measure {device}", count * seconds, "guess", text)
 

@@ -1,4 +1,4 @@
-"""The cheap terms of a search: exact counts from the layers, latency from a learned predictor."""
+"""The cheap terms of a search: exact counts from the layers; latency, energy and memory from learned predictors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -26,10 +26,11 @@ class AnalyticAndPredictedCosts:
         space: whose architectures are asked about.
         objectives: the costs to tell; accuracy among them is left out.
         precisions: of each device's files, by the device's name; decides bytes.
-        predictors: of latency in ms, by the device's name.
+        predictors: by name (`Objective.predictor`).
 
     Raises:
-        InputError: an objective names a device without precision or without predictor.
+        InputError: an objective names a device without precision or without predictor, or a predictor tells another
+            metric than its name says.
     """
 
     def __init__(
@@ -45,11 +46,17 @@ class AnalyticAndPredictedCosts:
         self._precisions = dict(precisions)
         self._predictors = dict(predictors)
         for objective in self._objectives:
-            known = self._predictors if objective.metric == "latency_ms" else self._precisions
-            if objective.device is not None and objective.device not in known:
+            name = objective.predictor
+            known = self._predictors if name else self._precisions
+            if objective.device is not None and (name or objective.device) not in known:
                 raise InputError(
                     f"{objective.name}: nothing is known about device {objective.device!r}, only about {list(known)}: "
                     "measure it and fit its predictor first"
+                )
+            if name and self._predictors[name].metric != objective.metric:
+                raise InputError(
+                    f"{objective.name}: predictor {name!r} tells {self._predictors[name].metric}: fit one of "
+                    f"{objective.metric} under that name"
                 )
 
     def costs_of(self, architectures: Sequence[Architecture]) -> list[dict[str, Value]]:
@@ -57,9 +64,8 @@ class AnalyticAndPredictedCosts:
         spaces = {self._space.name: self._space}
         costs: list[dict[str, Value]] = [{} for _ in architectures]
         for objective in self._objectives:
-            if objective.metric == "latency_ms":
-                assert objective.device is not None
-                predicted = self._predictors[objective.device].predict_architectures(architectures, spaces)
+            if objective.predictor:
+                predicted = self._predictors[objective.predictor].predict_architectures(architectures, spaces)
                 columns = (predicted.mean, predicted.lower, predicted.upper)
                 for row, mean, lower, upper in zip(costs, *(column.tolist() for column in columns), strict=True):
                     row[objective.name] = Value(mean, "predicted", lower, upper)

@@ -61,7 +61,9 @@ def _row(bundle: Bundle, file: FileReport, latency: LatencyReport) -> dict[str, 
         "device": latency.device or latency.profile,
         "predicted ms": predicted,
         "measured ms": "" if latency.measured_ms is None else f"{latency.measured_ms:.4g}",
-        "outcome": latency.outcome,
+        "outcome": "; ".join(
+            [latency.outcome, *(f"{cost.metric} {cost.outcome}" for cost in latency.other_costs)],
+        ),
     }
 
 

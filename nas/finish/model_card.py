@@ -152,7 +152,23 @@ def _latency(files: Sequence[FileReport]) -> list[str]:
         "",
         "Milliseconds for one image. A promise is kept where the measured latency is at most the upper end of the "
         f"predicted interval and within the experiment's constraints. Measured with {' and '.join(machines)}.",
+        *(line for file in files for latency in file.latencies for line in _other_costs(file, latency)),
     ]
+
+
+def _other_costs(file: FileReport, latency: LatencyReport) -> list[str]:
+    """Returns a line for each of energy and memory, after an empty one."""
+    lines = []
+    for cost in latency.other_costs:
+        predicted = _interval(cost.predicted, cost.predicted_lower, cost.predicted_upper)
+        measured = "not measured" if cost.measured is None else f"measured {cost.measured:.4g}"
+        bounds = "".join(f", {constraint}" for constraint in cost.constraints)
+        lines += [
+            "",
+            f"{file.name} on {latency.device}: {cost.metric} predicted {predicted}{bounds}, {measured}: "
+            f"{cost.outcome}.",
+        ]
+    return lines
 
 
 def _latency_row(file: FileReport, latency: LatencyReport) -> list[str]:

@@ -1,4 +1,4 @@
-"""The latency of finished files, measured and held against what the search promised."""
+"""The latency, energy and memory of finished files, measured and held against what the search promised."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +11,8 @@ from latency_predictors.session import measure_files
 from latency_predictors.store import MeasurementSet
 from nas.config import DeviceConfig, RayConfig
 from nas.finish.export import FileKind
-from nas.finish.report import LatencyReport, Outcome
-from nas.objectives import Constraint, Value
+from nas.finish.report import CostReport, LatencyReport, Outcome
+from nas.objectives import LEARNED, Constraint, Objective, Value
 from search_spaces.architecture import Architecture
 
 
@@ -117,7 +117,9 @@ def measure_latencies(
         )
         for file, row in zip(group, rows, strict=True):
             predicted = file.expected.get(target.objective) if target.objective else None
-            reports[file.path].append(latency_report(target, row, predicted, constraints))
+            report = latency_report(target, row, predicted, constraints)
+            others = cost_reports(target, row, file.expected, constraints)
+            reports[file.path].append(report.model_copy(update={"other_costs": others}))
     return reports
 
 
@@ -151,6 +153,39 @@ def latency_report(
         outcome=_outcome(measured, predicted, bounds),
         inside_interval=_inside(measured, predicted),
     )
+
+
+def cost_reports(
+    target: Target, row: Measurement, expected: Mapping[str, Value], constraints: Sequence[Constraint]
+) -> tuple[CostReport, ...]:
+    """Returns the energy and memory that came with a measurement, each beside what was promised of it.
+
+    Args:
+        target: where it was measured.
+        row: the measurement.
+        expected: what the search knew, by objective name.
+        constraints: the experiment's; those on the cost count.
+    """
+    reports = []
+    for objective in (Objective(metric, target.device) for metric in LEARNED if metric != "latency_ms"):
+        predicted = expected.get(objective.name)
+        if predicted is None:
+            continue
+        measured = getattr(row, objective.metric) if row.usable else None
+        bounds = [constraint for constraint in constraints if constraint.objective == objective]
+        reports.append(
+            CostReport(
+                metric=objective.metric,
+                predicted=predicted.value,
+                predicted_lower=predicted.lower,
+                predicted_upper=predicted.upper,
+                constraints=tuple(bound.text for bound in bounds),
+                measured=measured,
+                outcome=_outcome(measured, predicted, bounds),
+                inside_interval=_inside(measured, predicted),
+            )
+        )
+    return tuple(reports)
 
 
 def _outcome(measured: float | None, predicted: Value | None, bounds: Sequence[Constraint]) -> Outcome:

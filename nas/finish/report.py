@@ -76,6 +76,30 @@ class Verification(FileModel):
     float_operators: tuple[str, ...] = ()
 
 
+class CostReport(FileModel):
+    """Energy or memory of a file on a device, promised and measured, in the unit that the metric's name ends with.
+
+    Attributes:
+        metric: such as ``energy_mj``.
+        predicted: by the search.
+        predicted_lower: lower end of the prediction's 90 % interval.
+        predicted_upper: upper end of the prediction's 90 % interval.
+        constraints: the experiment's bounds on it.
+        measured: beside the latency; null where that was refused or the device does not tell it.
+        outcome: as of the latency.
+        inside_interval: as of the latency.
+    """
+
+    metric: str
+    predicted: float
+    predicted_lower: float | None
+    predicted_upper: float | None
+    constraints: tuple[str, ...]
+    measured: float | None
+    outcome: Outcome
+    inside_interval: bool | None
+
+
 class LatencyReport(FileModel):
     """A file's latency on a device, promised and measured; milliseconds for one image.
 
@@ -95,6 +119,7 @@ class LatencyReport(FileModel):
         reason: why the measurement is not accepted; empty where it is.
         outcome: kept where the measured latency is at most the prediction's upper end and within every constraint.
         inside_interval: whether the measured latency lies in the prediction's interval; null where either is missing.
+        other_costs: energy and memory, where the search predicted them.
     """
 
     device: str | None
@@ -112,6 +137,7 @@ class LatencyReport(FileModel):
     reason: str
     outcome: Outcome
     inside_interval: bool | None
+    other_costs: tuple[CostReport, ...] = ()
 
 
 class FileReport(StoredFile):

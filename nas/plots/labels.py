@@ -11,7 +11,7 @@ def quantity(objective: Objective) -> str:
         >>> quantity(Objective.parse("peak_activation_bytes@cpu"))
         'peak activation on cpu'
     """
-    words = objective.metric.removesuffix(f"_{objective.unit}").replace("_", " ")
+    words = objective.metric.removesuffix(f"_{objective.unit.lower()}").replace("_", " ")
     return f"{words} on {objective.device}" if objective.device else words
 
 

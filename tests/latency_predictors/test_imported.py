@@ -51,6 +51,14 @@ def test_every_row_is_kept_and_what_not_to_learn_from_is_refused_with_the_reason
     assert rows[5].latency_ms is None
 
 
+def test_energy_and_memory_come_with_the_latency_where_the_table_has_them() -> None:
+    first = imported(energy_mj=[3] * ROWS, peak_memory_mb=[1.5] * ROWS)[0]
+    assert (first.energy_mj, first.energy_source, first.peak_memory_mb) == (3, "not stated", 1.5)
+    assert imported()[0].energy_mj is None
+    with pytest.raises(InputError, match=r"a table, row 0: .*: energy_mj must be above zero, got -3"):
+        imported(energy_mj=[-3.0] * ROWS)
+
+
 def test_rounded_rows_are_noisy_by_half_a_millisecond() -> None:
     rows = imported(latency_ms=[float(round(v)) for v in table()["latency_ms"].to_pylist()])
     assert {row.verdict for row in rows} == {"noisy"}

@@ -82,7 +82,8 @@ def test_a_device_that_was_not_searched_for_is_told_by_its_predictor(run: Run) -
 
 def test_a_device_without_predictor_is_told_with_the_command_that_makes_one(run: Run) -> None:
     with pytest.raises(
-        InputError, match="no predictor of 'tv', only of phone: fit one with `nas latency fit DATA --name tv"
+        InputError,
+        match="no predictor of 'tv', only of phone: fit one with `nas latency fit DATA --metric latency_ms --name tv",
     ):
         fleet(run.path, ["tv: latency_ms <= 1"])
 

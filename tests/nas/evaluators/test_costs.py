@@ -77,7 +77,19 @@ def assert_close(ones: Sequence[dict[str, Value]], others: Sequence[dict[str, Va
             assert one[name].source == other[name].source
 
 
-@pytest.mark.parametrize("name", ["latency_ms@phone", "weight_bytes@phone"])
+def test_each_learned_cost_has_its_predictor_and_no_other(predictor: LatencyPredictor) -> None:
+    names = objectives("latency_ms@cpu", "energy_mj@cpu")
+    rng = np.random.default_rng(3)
+    networks = [SPACE.layers(SPACE.sample(rng)) for _ in range(20)]
+    energy = NearestInSize("energy_mj", "local").fit(networks, np.linspace(50, 70, 20))
+    both = {"cpu": predictor, "cpu.energy_mj": energy}
+    (found,) = AnalyticAndPredictedCosts(SPACE, names, precisions={}, predictors=both).costs_of([SPACE.largest()])
+    assert found["latency_ms@cpu"].value < 40 < found["energy_mj@cpu"].value
+    with pytest.raises(InputError, match=r"energy_mj@cpu: predictor 'cpu.energy_mj' tells latency_ms: fit one of"):
+        AnalyticAndPredictedCosts(SPACE, names, precisions={}, predictors=both | {"cpu.energy_mj": predictor})
+
+
+@pytest.mark.parametrize("name", ["latency_ms@phone", "energy_mj@phone", "weight_bytes@phone"])
 def test_an_unknown_device_is_named(name: str) -> None:
     with pytest.raises(InputError, match="nothing is known about device 'phone'"):
         AnalyticAndPredictedCosts(SPACE, objectives(name), precisions={"cpu": "fp32"}, predictors={})

@@ -1,9 +1,11 @@
+import dataclasses
+
 import pytest
 
 from latency_predictors.measurement import DeviceProfile, Measurement
 from nas.config import DeviceConfig
 from nas.finish.export import FILE_KINDS
-from nas.finish.remeasure import Target, latency_report, targets
+from nas.finish.remeasure import Target, cost_reports, latency_report, targets
 from nas.objectives import Constraint, Value
 from tests.nas.finish.parts import measurement
 
@@ -62,6 +64,18 @@ def test_without_a_prediction_nothing_is_kept_or_broken() -> None:
     report = latency_report(CPU, row(1.0), None, [])
     assert (report.outcome, report.inside_interval, report.predicted_ms) == ("no prediction", None, None)
     assert latency_report(CPU, row(None), None, []).outcome == "not measured"
+
+
+def test_energy_and_memory_that_the_search_promised_are_held_against_what_came_with_the_latency() -> None:
+    expected = {"latency_ms@cpu": PREDICTED, "peak_memory_mb@cpu": PREDICTED, "energy_mj@cpu": PREDICTED}
+    measured = dataclasses.replace(row(1.0), peak_memory_mb=1.1)
+    memory, energy = sorted(cost_reports(CPU, measured, expected, []), key=lambda cost: cost.metric, reverse=True)
+    assert (memory.metric, memory.measured, memory.outcome) == ("peak_memory_mb", 1.1, "kept")
+    assert memory.inside_interval
+    assert (energy.metric, energy.measured, energy.outcome) == ("energy_mj", None, "not measured")
+    bound = Constraint.parse("peak_memory_mb@cpu <= 1.05")
+    assert [cost.outcome for cost in cost_reports(CPU, measured, expected, [bound])] == ["not measured", "broken"]
+    assert not cost_reports(CPU, measured, {"latency_ms@cpu": PREDICTED}, [])
 
 
 def test_the_reason_of_a_refused_measurement_is_passed_on() -> None:

@@ -14,6 +14,8 @@ from tests.nas.front_example import front_of
         ("accuracy", "accuracy"),
         ("latency_ms@cpu", "latency on cpu"),
         ("weight_bytes@phone", "weight on phone"),
+        ("energy_mj@phone", "energy on phone"),
+        ("peak_memory_mb@phone", "peak memory on phone"),
         ("peak_activation_bytes@phone", "peak activation on phone"),
         ("parameters", "parameters"),
     ],

@@ -1,0 +1,64 @@
+"""Latency, memory and energy side by side in one search: measured here, or fitted from rows of others."""
+
+from pathlib import Path
+
+import pytest
+
+from latency_predictors.store import MeasurementSet
+from nas import api
+from nas.api.latency import distinct_networks
+from nas.errors import InputError
+from nas.run import Run
+from search_spaces.space import load_space
+from tests.latency_predictors.roofline import roofline_ms
+from tests.nas.test_config import DIGITS
+
+SPACE = load_space("tiny").with_data(image_channels=1, classes=10)
+TERMS = "objectives=[accuracy,latency_ms@cpu,energy_mj@cpu]"
+BOUND = "constraints=[peak_memory_mb@cpu <= 50]"
+
+
+def started(tmp_path: Path) -> Run:
+    small = ("accuracy.epochs=1", "data.max_images=200", "search.budget=4", "ray.executor=serial", "latency.count=18")
+    return api.start(DIGITS, (f"runs_dir={tmp_path}", TERMS, BOUND, "search.sampler=random", *small))
+
+
+def test_energy_that_the_preset_does_not_measure_is_told_before_training(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    with pytest.raises(InputError, match=r"energy_mj@cpu has no predictor, and latency.preset: quick measures") as told:
+        api.search(run)
+    assert f"--metric energy_mj --name cpu.energy_mj --store {run.predictors_dir}" in str(told.value)
+    assert not run.supernet_dir.exists()
+
+
+@pytest.mark.slow
+def test_a_search_has_latency_and_memory_measured_here_and_energy_of_imported_rows(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    table = tmp_path / "board.csv"
+    networks = distinct_networks(SPACE, 30, seed=5)
+    lines = [
+        f'"{one.to_json().replace(chr(34), chr(34) * 2)}",tiny,board,int8,{ms},{3 * ms}'
+        for (one, _), ms in zip(networks, roofline_ms([layers for _, layers in networks]), strict=True)
+    ]
+    table.write_text("arch,space,device,precision,latency_ms,energy_mj\n" + "\n".join(lines))
+    api.import_latency(table, tmp_path / "board.parquet")
+    api.fit_latency(tmp_path / "board.parquet", "cpu.energy_mj", run.predictors_dir, metric="energy_mj")
+    assert api.search(run)["evaluated"] == 4
+    rows = MeasurementSet(run.measurements_path("cpu")).read_usable()
+    entries = {row["predictor"]: row for row in api.list_predictors(run.predictors_dir)}
+    assert {name: (row["metric"], row["rows"]) for name, row in entries.items()} == {
+        "cpu/v1": ("latency_ms", len(rows)),
+        "cpu.energy_mj/v1": ("energy_mj", 30),
+        "cpu.peak_memory_mb/v1": ("peak_memory_mb", len(rows)),
+    }
+    for point in api.front(run.path).points:
+        (true,) = 3 * roofline_ms([SPACE.layers(point.architecture)])
+        assert point.values["energy_mj@cpu"].value == pytest.approx(true, rel=0.3)
+        memory = point.values["peak_memory_mb@cpu"]
+        assert memory.source == "predicted"
+        assert memory.lower is not None
+        assert 0 < memory.lower <= memory.value < 100
+        assert "latency_ms@cpu" in point.values
+    # A plan of the same run now knows them too.
+    terms = {term.objective.name for term in api.plan(run.path, trial=False).terms if term.values}
+    assert {"latency_ms@cpu", "energy_mj@cpu", "peak_memory_mb@cpu"} <= terms
