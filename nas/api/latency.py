@@ -348,6 +348,9 @@ def spaces_of(architectures: Sequence[Architecture], own: str | None = None) -> 
     unknown = [name for name in names if name not in known and name not in list_spaces()]
     if len(names) == len(unknown) == 1 and all(map(is_vector, architectures)):
         return {}
+    if unknown:
+        given = f", {own} is of {', '.join(known)}" if own else ""
+        raise InputError(f"networks are of space {unknown[0]!r}, none that ships{given}: give its YAML file as --space")
     return {name: known[name] if name in known else load_space(name) for name in names}
 
 

@@ -15,6 +15,9 @@ app = typer.Typer(
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="measurement set (.parquet)", show_default=False)]
 Report = Annotated[Path | None, typer.Option(help="page to write (.html), with a picture beside it (.png)")]
+SpaceFile = Annotated[
+    str | None, typer.Option("--space", help="YAML file of the networks' space where it is none that ships")
+]
 Store = Annotated[Path, typer.Option("--store", help="folder of predictors")]
 
 
@@ -124,6 +127,7 @@ def fit(
     metric: Annotated[
         Literal["latency_ms", "energy_mj", "peak_memory_mb"], typer.Option(help="what to predict")
     ] = "latency_ms",
+    space: SpaceFile = None,
     store: Store = Path("predictors"),
     format: FormatOption = "table",
 ) -> None:
@@ -133,7 +137,7 @@ def fit(
     """
     from nas import api
 
-    summary, tried = api.fit_latency(data, name, store, metric=metric)
+    summary, tried = api.fit_latency(data, name, store, space, metric)
     emit(summary | {"tried": tried}, tried, format)
     say(f"saved: {summary['predictor']}, {summary['kind']}, for {summary['device']} in {store}")
     say(f"next: nas latency evaluate {name} --data OTHER.parquet --store {store}")
@@ -190,6 +194,7 @@ def transfer(
 def evaluate(
     name: Annotated[str, typer.Argument(metavar="NAME", help="predictor, NAME or NAME/vN", show_default=False)],
     data: Annotated[Path, typer.Option(help="measurement set that the predictor has not seen")],
+    space: SpaceFile = None,
     store: Store = Path("predictors"),
     report: Report = None,
     format: FormatOption = "table",
@@ -200,7 +205,7 @@ def evaluate(
     """
     from nas import api
 
-    summary = api.evaluate_latency(name, data, store, report=report)
+    summary = api.evaluate_latency(name, data, store, space, report)
     emit(summary, [summary], format)
     if summary["drift"] == "none":
         say(f"next: nas latency promote {summary['predictor']} --store {store}")
@@ -244,7 +249,7 @@ def audit(
     fresh: Annotated[Path, typer.Option(help="measurement set (.parquet) with the rows measured again")],
     measure: Annotated[bool, typer.Option("--measure", help="measure what it lacks now, on this device")] = False,
     share: Annotated[float, typer.Option(help="of the rows to compare; at least 20 rows")] = 0.03,
-    space: Annotated[str | None, typer.Option(help="YAML file of the networks' space where it is none shipped")] = None,
+    space: SpaceFile = None,
     preset: Annotated[str, typer.Option(help="quick or standard")] = "quick",
     seed: Annotated[int, typer.Option(help="of the choice of rows")] = 0,
     format: FormatOption = "table",

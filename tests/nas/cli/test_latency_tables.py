@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import search_spaces
 from latency_predictors.store import MeasurementSet
 from nas.api import import_latency
 from nas.cli import run
 from search_spaces.cost import network_cost
 from search_spaces.encodings import encoding
+from search_spaces.space import load_space
+from tests.latency_predictors.roofline import roofline_ms
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "device_latency"
 
@@ -82,6 +85,34 @@ def test_an_imported_table_can_be_fitted_and_evaluated(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["device"] == "phone/int8/1-thread"
     assert found["within_10"] > 0.9
+
+
+def test_rows_of_a_space_of_ones_own_are_fitted_and_evaluated_with_its_file(tmp_path, capsys):
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        (Path(search_spaces.__file__).parent / "spaces" / "tiny.yaml").read_text().replace("tiny", "ours", 1)
+    )
+    space, rng = load_space(str(own)), np.random.default_rng(3)
+    assert space.name == "ours"
+    networks = [space.sample(rng) for _ in range(30)]
+    values = roofline_ms([space.layers(network) for network in networks])
+    rows = [
+        {"arch": network.to_json(), "space": "ours", "device": "phone", "precision": "int8", "latency_ms": float(value)}
+        for network, value in zip(networks, values, strict=True)
+    ]
+    table = tmp_path / "t.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    measured, store = str(tmp_path / "m.parquet"), ["--store", str(tmp_path / "store")]
+    assert run(["latency", "import", str(table), "--out", measured]) == 0
+    fit = ["latency", "fit", measured, "--name", "phone", *store]
+    evaluate = ["latency", "evaluate", "phone", "--data", measured, *store]
+    assert run([*fit, "--space", str(own)]) == 0
+    capsys.readouterr()
+    assert run([*evaluate, "--space", str(own), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["within_10"] > 0.9
+    for command in (fit, evaluate):
+        assert run(command) == 2
+        assert "networks are of space 'ours', none that ships" in capsys.readouterr().err
 
 
 def test_energy_is_fitted_and_evaluated_like_latency(tmp_path, capsys):
