@@ -1,26 +1,31 @@
 """From an architecture to its layers."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, product
+from typing import Any
 
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.errors import InputError
-from search_spaces.layer import LayerSpec, check_chain, conv_output_size
+from search_spaces.layer import IMAGE, LayerSpec, check_chain, conv_output_size
 from search_spaces.layer_chain import LayerChain
 from search_spaces.stage_blocks import BlockChoices, get_block
 from search_spaces.stage_table import Stage, StageTable
 from search_spaces.weights import weight_shapes
 
 Block = tuple[LayerSpec, ...]
+_End = tuple[str, int, int]
+"""What the next layer reads: the name, the channels and the side in pixels of a feature map."""
+_Get = Callable[[str, Choice | None], Any]  # a dictionary's get
 
 _OF_A_BLOCK = ("kernel", "expansion", "type")
 _OF_A_STAGE = ("squeeze_excite", "activation")
+_MOST_STAGES = 1 << 16
+"""Kept: of a stage that shares nothing there are thousands in each resolution."""
 
 
 class Lowering:
-    """Makes the layers of architectures of a space; what they share, most of their blocks, is made once.
+    """Makes the layers of architectures of a space; what they share, most of their stages and blocks, is made once.
 
     Args:
         table: the space's stage table.
@@ -28,7 +33,8 @@ class Lowering:
 
     def __init__(self, table: StageTable) -> None:
         self._table = table
-        self._known: dict[tuple[Hashable, ...], Block] = {}  # by all that decides a block
+        self._stages: dict[tuple[object, ...], tuple[tuple[Block, ...], _End]] = {}  # by all that decides a stage
+        self._blocks: dict[tuple[object, ...], Block] = {}  # by all that decides a block
         # Of each block of each stage: the dimensions that decide it, with the choice where there is no dimension.
         self._words: list[list[list[tuple[str, Choice]]]] = [
             [
@@ -40,11 +46,24 @@ class Lowering:
             ]
             for number, stage in enumerate(table.stages, start=1)
         ]
+        # Of stem, stages and head: the dimensions that decide it, those of a single choice included.
+        self._names = [
+            ("stem.channels",),
+            *(
+                (
+                    f"stage{number}.channels",
+                    f"stage{number}.depth",
+                    *sorted({name for own in blocks for name, _ in own}),
+                )
+                for number, blocks in enumerate(self._words, start=1)
+            ),
+            (),
+        ]
 
-    def blocks(self, architecture: Architecture) -> tuple[Block, ...]:
-        """Returns the layers in execution order, block by block; the stem is the first block and the head the last.
+    def stages(self, architecture: Architecture) -> tuple[tuple[Block, ...], ...]:
+        """Returns the layers in execution order, by stage and block; the stem is the first stage, the head the last.
 
-        Equal blocks are one object, for as long as this one lives.
+        Equal stages and equal blocks are one object, for as long as this one keeps them.
 
         Args:
             architecture: a canonical architecture of the space.
@@ -52,37 +71,56 @@ class Lowering:
         Raises:
             InputError: a block's class makes another shape than it must.
         """
-        get, table, known = architecture.get, self._table, len(self._known)
+        get, table, known = dict(architecture.values).get, self._table, len(self._blocks)
         width = float(get("width", table.width[0]))
-        end = LayerChain(table.image_channels, int(get("resolution", table.resolution[0])))
-        found: list[Block] = []
-
-        def add(key: tuple[Hashable, ...], make: Callable[[], Block]) -> None:
-            whole = (*key, end.last, end.channels, end.size)
-            if whole not in self._known:
-                self._known[whole] = make()
-            found.append(self._known[whole])
-            for last in found[-1][-1:]:
-                end.last, end.channels, end.size = last.name, last.out_channels, last.out_size
-
-        stem = int(get("stem.channels", table.stem.channels[0]))
-        add(("stem", stem, width), lambda: _layers(end, lambda own: _stem(own, table, stem, width)))
-        for number, stage in enumerate(table.stages, start=1):
-            channels = table.scaled(int(get(f"stage{number}.channels", stage.channels[0])), width)
-            depth = int(get(f"stage{number}.depth", stage.depth[0]))
-            for block, names in enumerate(self._words[number - 1][:depth], start=1):
-                values = tuple([get(name, default) for name, default in names])
-                add((number, block, channels, values), partial(self._block, number, block, channels, values, end))
-        add(("head", width), lambda: _layers(end, lambda own: _head(own, table, width)))
-        if len(self._known) > known:
-            check_chain(list(chain.from_iterable(found)))
+        end: _End = IMAGE, table.image_channels, int(get("resolution", table.resolution[0]))
+        found: list[tuple[Block, ...]] = []
+        for number, names in enumerate(self._names):
+            key = (number, width, end, *map(get, names))
+            if key not in self._stages:
+                if len(self._stages) >= _MOST_STAGES:
+                    self._stages.clear()
+                blocks = self._stage(number, width, get, end)
+                self._stages[key] = blocks, _after(end, blocks)
+            blocks, end = self._stages[key]
+            found.append(blocks)
+        if len(self._blocks) > known:
+            check_chain(list(chain.from_iterable(chain.from_iterable(found))))
         return tuple(found)
 
-    def _block(self, number: int, block: int, channels: int, values: tuple[Choice, ...], before: LayerChain) -> Block:
+    def _stage(self, number: int, width: float, get: _Get, end: _End) -> tuple[Block, ...]:
+        """Returns the blocks of a stage: 0 is the stem, and one more than there are stages the head."""
+        table = self._table
+        if number == 0:
+            channels = int(get("stem.channels", table.stem.channels[0]))
+            return (_layers(end, lambda own: _stem(own, table, channels, width)),)
+        if number > len(table.stages):
+            return (_layers(end, lambda own: _head(own, table, width)),)
+        stage = table.stages[number - 1]
+        channels = table.scaled(int(get(f"stage{number}.channels", stage.channels[0])), width)
+        depth = int(get(f"stage{number}.depth", stage.depth[0]))
+        found: list[Block] = []
+        for block, names in enumerate(self._words[number - 1][:depth], start=1):
+            values = tuple([get(name, default) for name, default in names])
+            key = (number, block, channels, values, end)
+            if key not in self._blocks:
+                self._blocks[key] = self._block(number, block, channels, values, end)
+            found.append(self._blocks[key])
+            end = _after(end, found[-1:])
+        return tuple(found)
+
+    def _block(self, number: int, block: int, channels: int, values: tuple[Choice, ...], end: _End) -> Block:
         stage = self._table.stages[number - 1]
         words = dict(zip((*_OF_A_BLOCK, *_OF_A_STAGE), values[1:], strict=True))
         chosen = _choices(self._table, stage, block, channels, words)
-        return _block(stage, str(values[0]), chosen, number, block, before)
+        return _block(stage, str(values[0]), chosen, number, block, LayerChain(end[1], end[2], last=end[0]))
+
+
+def _after(end: _End, blocks: Sequence[Block]) -> _End:
+    """Returns what is read after further blocks; one may have no layer at all."""
+    for layer in chain.from_iterable(blocks):
+        end = layer.name, layer.out_channels, layer.out_size
+    return end
 
 
 def _owner(stage: Stage, number: int, block: int, word: str) -> str:
@@ -90,8 +128,8 @@ def _owner(stage: Stage, number: int, block: int, word: str) -> str:
     return f"stage{number}.block{block}" if stage.share == "block" and word in _OF_A_BLOCK else f"stage{number}"
 
 
-def _layers(before: LayerChain, add: Callable[[LayerChain], None]) -> Block:
-    own = LayerChain(before.channels, before.size, last=before.last)
+def _layers(end: _End, add: Callable[[LayerChain], None]) -> Block:
+    own = LayerChain(end[1], end[2], last=end[0])
     add(own)
     return tuple(own.layers)
 

@@ -89,8 +89,8 @@ class SearchSpace:
         return {"table": self.table}  # what was worked out stays behind
 
     @cached_property
-    def _blocks(self) -> Callable[[Architecture], tuple[Block, ...]]:
-        return lru_cache(maxsize=4096)(Lowering(self.table).blocks)
+    def _stages(self) -> Callable[[Architecture], tuple[tuple[Block, ...], ...]]:
+        return lru_cache(maxsize=4096)(Lowering(self.table).stages)
 
     @cached_property
     def _by_name(self) -> dict[str, Dimension]:
@@ -232,14 +232,14 @@ class SearchSpace:
 
     def layers(self, architecture: Architecture) -> tuple[LayerSpec, ...]:
         """Returns the layers of an architecture of this space, in execution order."""
-        return tuple(chain.from_iterable(self._blocks(architecture)))
+        return tuple(chain.from_iterable(chain.from_iterable(self._stages(architecture))))
 
-    def blocks(self, architecture: Architecture) -> tuple[Block, ...]:
-        """Returns the same layers block by block, the stem first and the head last.
+    def stages(self, architecture: Architecture) -> tuple[tuple[Block, ...], ...]:
+        """Returns the same layers by stage and block, the stem first and the head last.
 
-        Equal blocks are one object for as long as this space is one, so that what is worked out of one can be kept.
+        Equal stages and blocks are mostly one object, so that what is worked out of one can be kept.
         """
-        return self._blocks(architecture)
+        return self._stages(architecture)
 
     @cached_property
     def shared_layers(self) -> dict[str, LayerSpec]:

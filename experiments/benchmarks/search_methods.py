@@ -14,6 +14,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from search_problems import Problem, Vector
 
+from latency_predictors.selection import choose_networks
+from latency_predictors.source_bank import SourceBank
+from latency_predictors.transfer import TransferPredictor
 from nas.pareto import non_dominated
 from nas.search.samplers.evolution import children, fitness_order
 from nas.search.samplers.hypervolume import HypervolumeSampler
@@ -31,6 +34,10 @@ _MAX_IDLE = 3000
 _STUCK = 10
 """Proposals in a row that bring nothing new before an Optuna sampler is helped by a uniform draw: GPSampler takes no
 notice of failed trials and would propose the same network for ever."""
+
+
+_SOURCE_ROWS = 1500
+"""Networks drawn for the source devices; the measured ones are among them."""
 
 
 class BudgetSpentError(Exception):
@@ -150,48 +157,16 @@ def _hypervolume_sampler(
 
 
 def _transferred(problem: Problem, measurements: int, seed: int) -> Callable[[NDArray[np.int64]], Floats]:
-    """Returns a predictor of the cost from a few measured networks of the device and from other devices' costs.
-
-    Ridge regression of the log cost on other devices' log costs and on physical features, the penalty chosen by
-    leave-one-out error.
-    """
+    """Returns the product's predictor of a new device's cost: transferred from other devices, by a few measurements."""
     rng = np.random.default_rng((seed, 2))
-    pool = problem.random(40 * measurements, rng)
-    inside = pool[~np.isnan(problem.losses(pool)[:, 0])][:measurements]
-    targets = np.log(problem.costs(inside))
-    reference = problem.random(512, rng)
-
-    sources, features = _standard(problem.sources, reference), _standard(problem.features, reference)
-
-    def inputs(vectors: NDArray[np.int64]) -> Floats:
-        return np.hstack([3.0 * sources(vectors), features(vectors)])
-
-    columns, center = inputs(inside), targets.mean()
-    best: tuple[float, Floats] | None = None
-    for penalty in np.logspace(-1, 3, 13):
-        kernel = columns @ columns.T
-        hat = kernel @ np.linalg.inv(kernel + penalty * np.eye(measurements))
-        left_out = (targets - center - hat @ (targets - center)) / (1 - np.diag(hat) - 1 / measurements)
-        error = float(np.sqrt(np.mean(left_out**2)))
-        if best is None or error < best[0]:
-            dual = np.linalg.solve(kernel + penalty * np.eye(measurements), targets - center)
-            best = error, columns.T @ dual
-    assert best is not None
-    _, slope = best
-
-    def predict(vectors: NDArray[np.int64]) -> Floats:
-        cost: Floats = np.exp(np.clip(inputs(vectors) @ slope + center, targets.min() - 1, targets.max() + 1))
-        return cost
-
-    return predict
-
-
-def _standard(
-    function: Callable[[NDArray[np.int64]], Floats], reference: NDArray[np.int64]
-) -> Callable[[NDArray[np.int64]], Floats]:
-    sample = function(reference)
-    center, scale = sample.mean(0), np.where(sample.std(0) > 0, sample.std(0), 1)
-    return lambda vectors: (function(vectors) - center) / scale
+    drawn = problem.random(_SOURCE_ROWS, rng)
+    networks = drawn[~np.isnan(problem.losses(drawn)[:, 0])]
+    features, costs = problem.cost_features(networks), problem.sources(networks)
+    bank = SourceBank.fit(features, costs, [f"source{number}" for number in range(costs.shape[1])])
+    chosen = choose_networks(bank, features, measurements, rng)
+    predictor = TransferPredictor("latency_ms", problem.name, seed=seed, bank=bank)
+    predictor.fit_features(features[chosen], problem.costs(networks[chosen]))
+    return lambda vectors: predictor.predict_features(problem.cost_features(vectors)).mean
 
 
 def _random(bench: Bench, seed: int) -> None:

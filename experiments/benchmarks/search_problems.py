@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from latency_tables import vector_features
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from scipy.stats import kendalltau
@@ -25,6 +26,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.svm import SVR
 
+from latency_predictors.architecture_features import architecture_features
+from latency_predictors.device_columns import device_family
+from latency_predictors.features import FEATURE_NAMES
 from nas.pareto import hypervolume, non_dominated
 from nas.search.samplers.architecture_knowledge import features_of_sums, layer_sums
 from nas.search.samplers.evolution import children, fitness_order
@@ -43,7 +47,6 @@ NASBENCH201_DEVICES = {
 }
 MNASNET_DEVICES = ("nvidia_a100", "google_tpu_v2", "xilinx_zcu102")
 _MNASNET_SOURCES = ("nvidia_a100", "nvidia_rtx_3090", "google_tpu_v2", "xilinx_zcu102")
-_NASBENCH201_SOURCES = ("nvidia_titan_x_bs32", "intel_xeon_gold_6240", "google_pixel_3", "samsung_a50")
 
 _EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 _PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
@@ -64,7 +67,8 @@ class Problem:
         costs: ``(n,)`` of ``(n, d)`` vectors.
         losses: ``(n, 2)`` error and cost; NaN error where the table does not hold the network.
         connected: ``(n,)`` whether the output of ``(n, d)`` vectors depends on the input at all.
-        sources: ``(n, s)`` log costs on other devices, for a predictor that is transferred from them.
+        cost_features: ``(n, p)`` of ``(n, d)`` vectors, what a predictor of the cost learns from.
+        sources: ``(n, s)`` costs on devices of other families, for a predictor that is transferred from them.
         low: ``(2,)`` least losses of a uniform sample.
         high: ``(2,)`` their 99th percentile.
         front: ``(k, 2)`` the best known losses.
@@ -77,6 +81,7 @@ class Problem:
     costs: Callable[[NDArray[np.int64]], Floats]
     losses: Callable[[NDArray[np.int64]], Floats]
     connected: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+    cost_features: Callable[[NDArray[np.int64]], Floats]
     sources: Callable[[NDArray[np.int64]], Floats]
     low: Floats
     high: Floats
@@ -177,12 +182,22 @@ def nasbench201(data: Path, device: str) -> Problem:
     filled = _filled(everything, costs)
     table = {cell: (errors[cell] if cell in costs and cell in errors else np.nan, filled[cell]) for cell in everything}
 
+    place = {cell: row for row, cell in enumerate(everything)}
+
+    @cache
+    def cost_features() -> Floats:
+        return vector_features("nasbench201", np.array(everything))
+
     @cache
     def sources() -> Floats:
-        tables = [_filled(everything, _table_costs(data, name)) for name in _NASBENCH201_SOURCES]
-        return np.log([[table[cell] for table in tables] for cell in everything])
+        columns = pd.read_parquet(data / "nasbench201_help.parquet", columns=["device"]).device.unique()
+        others = [name for name in columns if device_family(name) != device_family(device)]
+        tables = [_filled(everything, _table_costs(data, name)) for name in others]
+        return np.array([[table[cell] for table in tables] for cell in everything])
 
-    place = {cell: row for row, cell in enumerate(everything)}
+    def of_cells(table: Callable[[], Floats]) -> Callable[[NDArray[np.int64]], Floats]:
+        return lambda vectors: table()[[place[tuple(row)] for row in vectors.tolist()]]
+
     return Problem(
         name=f"nasbench201/{device}",
         parameters={f"edge{start}{end}": _OPERATIONS for start, end in _EDGES},
@@ -191,7 +206,8 @@ def nasbench201(data: Path, device: str) -> Problem:
         costs=lambda vectors: np.array([filled[tuple(row)] for row in vectors.tolist()]),
         losses=lambda vectors: np.array([table[tuple(row)] for row in vectors.tolist()]).reshape(-1, 2),
         connected=lambda vectors: _nasbench201_features(vectors)[:, _LONGEST_PATH] > 0,
-        sources=lambda vectors: sources()[[place[tuple(row)] for row in vectors.tolist()]],
+        cost_features=of_cells(cost_features),
+        sources=of_cells(sources),
         low=losses.min(0),
         high=np.quantile(losses, 0.99, axis=0),
         front=losses[non_dominated(losses)],
@@ -237,6 +253,14 @@ def _mnasnet_features(vectors: NDArray[np.int64]) -> Floats:
     stages = vectors.reshape(-1, 4, _STAGES).transpose(0, 2, 1).tolist()
     sums = np.array([[variants[(stage, *own)] for stage, own in enumerate(network)] for network in stages])
     return features_of_sums(sums.sum(1) + rest)
+
+
+def _mnasnet_cost_features(vectors: NDArray[np.int64]) -> Floats:
+    """Returns the columns that the product's predictors learn from."""
+    space, public = load_space("efficientnet"), encoding("mnasnet_anb")
+    names = [f"{dimension.name}={choice}" for dimension in space.dimensions for choice in dimension.choices]
+    architectures = [public.decode(vector) for vector in vectors.tolist()]
+    return architecture_features(architectures, (*FEATURE_NAMES, *names), {space.name: space})
 
 
 def _inputs(vectors: NDArray[np.int64]) -> Floats:
@@ -350,7 +374,8 @@ def mnasnet(data: Path, device: str) -> Problem:
         costs=costs,
         losses=losses,
         connected=lambda vectors: np.ones(len(vectors), dtype=np.bool_),
-        sources=lambda vectors: np.stack([surrogates[d](vectors) for d in _MNASNET_SOURCES if d != device], axis=1),
+        cost_features=_mnasnet_cost_features,
+        sources=lambda vectors: np.exp([surrogates[d](vectors) for d in _MNASNET_SOURCES if d != device]).T,
         low=sample.min(0),
         high=np.quantile(sample, 0.99, axis=0),
         front=front,

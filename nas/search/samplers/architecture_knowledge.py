@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,12 @@ from nas.search.samplers.base import SeededSampler, distributions, register_samp
 from nas.search.samplers.hypervolume import HypervolumeSampler
 from nas.search.samplers.knowledge import CostTerms, Knowledge
 from nas.search.samplers.parameters import Params
-from search_spaces.architecture import Architecture, Choice
+from search_spaces.architecture import Architecture
 from search_spaces.cost import layer_macs, layer_parameters
 from search_spaces.layer import LayerSpec
 from search_spaces.lowering import Block
 
 Floats = NDArray[np.float64]
-
-_MOST_CHECKED = 50_000
 
 
 def features_of_sums(sums: Floats) -> Floats:
@@ -72,7 +71,6 @@ class ArchitectureKnowledge:
         self._last_architectures: list[Architecture] = []
         self._last_values: list[dict[str, Value]] = []
         self._sums: dict[int, tuple[Block, Floats]] = {}
-        self._checked: dict[tuple[tuple[str, Choice], ...], Architecture] = {}
         known = costs.costs_of([problem.space.smallest()])[0]
         self._columns = tuple(place for place, term in enumerate(problem.objectives) if term.name in known)
 
@@ -82,7 +80,7 @@ class ArchitectureKnowledge:
             costs=CostTerms(self._columns, self._costs) if self._columns else None,
             features=self._features,
             violations=self._violations if self._problem.constraints else None,
-            canonical=self._canonical,
+            needs={dimension.name: dimension.needs for dimension in self._problem.space.dimensions},
         )
 
     def _architectures(self, many: Sequence[Params]) -> list[Architecture]:
@@ -97,27 +95,24 @@ class ArchitectureKnowledge:
         return self._last_values
 
     def _architecture(self, params: Params) -> Architecture:
-        # What is asked about has its canonical form by now: checking every choice again takes several times as long.
-        known = self._checked.get(tuple(sorted(params.items())))
-        return known or self._problem.space.architecture(params)
-
-    def _canonical(self, params: Params) -> Params:
-        architecture = self._problem.space.architecture(params)
-        if len(self._checked) >= _MOST_CHECKED:
-            self._checked.clear()
-        self._checked[architecture.values] = architecture
-        return dict(architecture.values)
+        # What is asked about are choices of the space in canonical form: to check each takes several times as long.
+        return Architecture(self._problem.space.name, tuple(sorted(params.items())))
 
     def _features(self, many: Sequence[Params]) -> Floats:
-        networks = [self._problem.space.blocks(architecture) for architecture in self._architectures(many)]
-        return features_of_sums(np.array([sum(map(self._sums_of, blocks)) for blocks in networks]))
+        blocks: list[Block] = []
+        starts: list[int] = []
+        for architecture in self._architectures(many):
+            starts.append(len(blocks))
+            blocks.extend(chain.from_iterable(self._problem.space.stages(architecture)))
+        return features_of_sums(np.add.reduceat(np.array([self._sums_of(block) for block in blocks]), starts))
 
     def _sums_of(self, block: Block) -> Floats:
         """Returns the sum of the `layer_sums` of a block's layers."""
         known = self._sums.get(id(block))  # to hash its layers takes far longer
         if known is None or known[0] is not block:
             stages = len(self._problem.space.table.stages)
-            known = self._sums[id(block)] = block, np.sum([layer_sums(layer, stages) for layer in block], axis=0)
+            sums = sum((layer_sums(layer, stages) for layer in block), np.zeros(7 + stages))
+            known = self._sums[id(block)] = block, sums
         return known[1]
 
     def _costs(self, many: Sequence[Params]) -> Floats:

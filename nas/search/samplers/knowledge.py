@@ -1,7 +1,7 @@
 """What is known about a candidate without evaluating it: costs, physical features, violations, its canonical form."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,15 @@ class Knowledge:
             MACs, of parameters and of activations, and the depth of each stage.
         violations: takes n parameter sets, returns ``(n,)`` by constraint name (the key of `Trial.set_constraint`);
             positive where broken. Candidates that break one are not proposed while there are others.
-        canonical: returns the parameters without those that change nothing, so that no network is proposed twice.
+        needs: of each parameter that exists beside some values of others only (a block's kernel, where the stage is
+            deep enough): (name of another parameter, its values with which this one exists), all of which must hold.
+            Elsewhere it changes nothing, and no network is proposed twice that differs in such parameters alone.
     """
 
     costs: CostTerms | None = None
     features: Callable[[Sequence[Params]], Floats] | None = None
     violations: Callable[[Sequence[Params]], Mapping[str, Floats]] | None = None
-    canonical: Callable[[Params], Params] | None = None
+    needs: Mapping[str, Sequence[tuple[str, Sequence[Any]]]] = field(default_factory=dict)  # values of any type
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Describer:
             name: only_value(distribution) for name, distribution in distributions.items() if distribution.single()
         }
         self._knowledge = knowledge
-        self._canonical: dict[bytes, Floats] = {}
+        self._needs = self._exists_where()
         self._known: dict[bytes, Floats] = {}  # canonical genome -> features, cost, violation in one row
         self._genomes: dict[tuple[tuple[str, Any], ...], Floats] = {}
         self.known_constraints: set[str] = set()
@@ -146,20 +148,32 @@ class Describer:
     def _params(self, genome: Floats) -> dict[str, Any]:
         return self._fixed | self.space.params(genome)
 
+    def _exists_where(self) -> list[tuple[int, list[tuple[int, NDArray[np.bool_]]]]]:
+        """Returns, of each gene that need not exist, its column, and (another column, which of its levels allow it)."""
+        places = {gene.name: column for column, gene in enumerate(self.space.genes)}
+        found = []
+        for gene in self.space.genes:  # in this order: what another one needs has been decided before it
+            conditions = [
+                (places[name], np.array([level in values for level in self.space.genes[places[name]].levels]))
+                for name, values in self._knowledge.needs.get(gene.name, ())
+                if name in places
+            ]
+            if conditions:
+                found.append((places[gene.name], conditions))
+        return found
+
     def _to_canonical(self, genomes: Floats) -> Floats:
-        canonical = self._knowledge.canonical
-        if canonical is None or not len(genomes):
+        """Returns the genomes with NaN for what does not exist; what exists and has no value has the first one."""
+        if not self._needs:
             return np.ascontiguousarray(genomes)
-        if len(self._canonical) > _MAX_MEMORY:
-            self._canonical.clear()
-        rows = []
-        for genome in genomes:
-            key = genome.tobytes()
-            if key not in self._canonical:
-                full = np.where(np.isnan(genome), 0.0, genome)  # a canonical genome stands for any of its spellings
-                self._canonical[key] = self.space.genome(canonical(self._params(full)))
-            rows.append(self._canonical[key])
-        return np.array(rows)
+        canonical = np.where(np.isnan(genomes), 0.0, genomes)
+        for column, conditions in self._needs:
+            for other, allowed in conditions:
+                levels = canonical[:, other]
+                there = ~np.isnan(levels)
+                there[there] = allowed[levels[there].astype(int)]
+                canonical[~there, column] = np.nan
+        return canonical
 
     def _ask(self, params: Sequence[Params]) -> Floats:
         """Returns one row of numbers for each new parameter set."""

@@ -7,6 +7,8 @@ from nas.evaluators.costs import AnalyticAndPredictedCosts
 from nas.objectives import Constraint, Objective
 from nas.search.problem import SearchProblem
 from nas.search.samplers.architecture_knowledge import ArchitectureKnowledge
+from nas.search.samplers.base import distributions
+from nas.search.samplers.knowledge import Describer
 from search_spaces.cost import layer_macs, network_cost
 from search_spaces.space import load_space
 
@@ -27,13 +29,15 @@ def test_costs_violations_and_canonical_form_are_those_of_the_search(problem: Se
     exact = [network_cost(problem.space.layers(architecture)) for architecture in architectures]
     assert knowledge.costs is not None
     assert knowledge.violations is not None
-    assert knowledge.canonical is not None
     assert knowledge.costs.objectives == (1, 2)
     assert knowledge.costs.predict(many).tolist() == [[cost.macs, cost.parameters] for cost in exact]
     (told,) = knowledge.violations(many).values()
     assert (told > 0).tolist() == [cost.macs > 500_000 for cost in exact]
     assert 0 < (told > 0).sum() < 30
-    assert [knowledge.canonical(params) for params in many] == [dict(one.values) for one in architectures]
+    describer = Describer(distributions(problem.space), knowledge)
+    genomes = describer.describe(np.array([describer.genome(params) for params in many])).genomes
+    told = [dict(sorted(describer.space.params(genome).items())) for genome in genomes]
+    assert told == [dict(one.values) for one in architectures]
 
 
 def test_features_are_sums_over_the_layers_of_network_and_stages() -> None:

@@ -215,7 +215,8 @@ def test_switched_off_parameters_do_not_make_a_network_new() -> None:
     def canonical(params: Params) -> Params:
         return {name: v for name, v in params.items() if name == "depth" or int(name[-1]) <= params["depth"]}
 
-    sampler = HypervolumeSampler(seed=0, search_space=space, knowledge=Knowledge(canonical=canonical), effort=QUICK)
+    needs = {"kernel2": [("depth", (2, 3))], "kernel3": [("depth", (3,))]}
+    sampler = HypervolumeSampler(seed=0, search_space=space, knowledge=Knowledge(needs=needs), effort=QUICK)
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     for _ in range(14):
         trial = study.ask(dict(space))
