@@ -48,6 +48,19 @@ class Columns:
         return Columns(np.concatenate([self.encoding, other.encoding]), np.concatenate([self.features, other.features]))
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """Networks as a kernel with its hyperparameters reads them.
+
+    Attributes:
+        parts: of each Matérn part its variance and ``(n, k)`` columns over their length scales.
+        linear: ``(n, f)`` features times the standard deviation of the linear part.
+    """
+
+    parts: tuple[tuple[float, Floats], ...]
+    linear: Floats
+
+
 class Kernel:
     """A covariance with its hyperparameters, for targets of mean 0 and variance 1.
 
@@ -66,30 +79,27 @@ class Kernel:
         """Variance of what the columns do not explain and a repeated evaluation repeats."""
         return float(np.exp(self.theta[-1]))
 
-    def _parts(self, columns: Columns) -> list[tuple[float, Floats]]:
-        """Returns (scale, columns over length scales) of each Matérn part."""
+    def scaled(self, columns: Columns) -> Scaled:
+        """Returns networks as the covariances are worked out from."""
         parts, at = [], 0
         for block in (columns.encoding, columns.features):
             size = block.shape[1]
             if size:
                 parts.append((float(np.exp(self.theta[at])), block * np.exp(-self.theta[at + 1 : at + 1 + size])))
                 at += 1 + size
-        return parts
+        linear = np.exp(0.5 * self.theta[-2]) * columns.features if self._linear else columns.features
+        return Scaled(tuple(parts), linear)
 
-    def __call__(self, one: Columns, other: Columns) -> Floats:
+    def __call__(self, one: Scaled, other: Scaled) -> Floats:
         """Returns ``(n, k)`` covariances, nugget left out."""
-        covariance = np.zeros((len(one), len(other)))
-        for (scale, a), (_, b) in zip(self._parts(one), self._parts(other), strict=True):
-            covariance += scale * _matern(a, b)[0]
-        if self._linear:
-            covariance += np.exp(self.theta[-2]) * (one.features @ other.features.T)
+        covariance: Floats = one.linear @ other.linear.T
+        for (scale, a), (_, b) in zip(one.parts, other.parts, strict=True):
+            covariance += scale * _matern(a, b)
         return covariance
 
-    def variance(self, columns: Columns) -> Floats:
+    def variance(self, one: Scaled) -> Floats:
         """Returns ``(n,)`` prior variances, nugget left out."""
-        total = np.full(len(columns), sum(scale for scale, _ in self._parts(columns)))
-        if self._linear:
-            total += np.exp(self.theta[-2]) * (columns.features**2).sum(1)
+        total: Floats = (one.linear * one.linear).sum(1) + sum(scale for scale, _ in one.parts)
         return total
 
     @classmethod
@@ -118,8 +128,8 @@ class Kernel:
         """Returns the negative log marginal likelihood (less a constant) and its gradient."""
         covariance = np.diag(self.nugget + noise + _JITTER)
         pieces = []
-        for scale, block in self._parts(columns):
-            matern, slope = _matern(block, block)
+        for scale, block in self.scaled(columns).parts:
+            matern, slope = _matern_and_slope(block)
             covariance += scale * matern
             pieces.append((scale * matern, scale * slope, block))
         linear = np.exp(self.theta[-2]) * (columns.features @ columns.features.T) if self._linear else None
@@ -161,12 +171,30 @@ def _priors(encoding: int, features: int) -> tuple[Floats, Floats]:
     return centre, width
 
 
-def _matern(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Returns the Matérn 5/2 correlation and its derivative by the squared distance."""
-    squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)
-    distance = np.sqrt(5.0 * np.maximum(squared, 0.0))
+def _matern(a: Floats, b: Floats) -> Floats:
+    """Returns the Matérn 5/2 correlation."""
+    distance = _distance(a, b)
+    decay = np.exp(-distance)
+    distance *= 1 + distance / 3
+    distance += 1
+    distance *= decay
+    return distance
+
+
+def _matern_and_slope(a: Floats) -> tuple[Floats, Floats]:
+    """Returns the correlation and its derivative by the squared distance."""
+    distance = _distance(a, a)
     decay = np.exp(-distance)
     return (1 + distance + distance * distance / 3) * decay, (-5 / 6) * (1 + distance) * decay
+
+
+def _distance(a: Floats, b: Floats) -> Floats:
+    squared = (-10.0 * a) @ b.T
+    squared += 5.0 * (a * a).sum(1)[:, None]
+    squared += 5.0 * (b * b).sum(1)
+    np.maximum(squared, 0.0, out=squared)
+    distance: Floats = np.sqrt(squared, out=squared)
+    return distance
 
 
 class GaussianProcess:
@@ -184,21 +212,22 @@ class GaussianProcess:
     def __init__(
         self, kernel: Kernel, columns: Columns, targets: Floats, *, noise_std: Floats, center: float, scale: float
     ) -> None:
-        self._kernel, self._columns = kernel, columns
+        self._kernel, self._columns, self._scaled = kernel, columns, kernel.scaled(columns)
         self._center, self._scale = center, scale
         self._noise_std = noise_std
         self._noise = (noise_std / scale) ** 2
         self._targets = (targets - center) / scale
-        covariance = kernel(columns, columns)
+        covariance = kernel(self._scaled, self._scaled)
         covariance[np.diag_indices(len(columns))] += kernel.nugget + self._noise + _JITTER
         self._factor = cholesky(covariance, lower=True, check_finite=False)
         self._weights = cho_solve((self._factor, True), self._targets, check_finite=False)
 
     def posterior(self, columns: Columns) -> tuple[Floats, Floats]:
         """Returns mean and standard deviation of new networks' true values, nugget included, observation noise not."""
-        cross = self._kernel(columns, self._columns)
+        scaled = self._kernel.scaled(columns)
+        cross = self._kernel(scaled, self._scaled)
         solved = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
-        variance = self._kernel.variance(columns) + self._kernel.nugget - (solved * solved).sum(0)
+        variance = self._kernel.variance(scaled) + self._kernel.nugget - (solved * solved).sum(0)
         mean = cross @ self._weights * self._scale + self._center
         return mean, np.sqrt(np.maximum(variance, 1e-12)) * self._scale
 
