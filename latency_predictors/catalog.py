@@ -2,6 +2,7 @@
 
     STORE/local-litert-int8/v1/manifest.json        what it is, what it learned from, how good it is, hashes
     STORE/local-litert-int8/v1/arrays.safetensors   everything it learned
+    STORE/local-litert-int8/v1/learning.json        how good it was expected to be after how many rows
     STORE/local-litert-int8/v1/verified.json        how good it was when last evaluated, once it was
     STORE/local-litert-int8/promoted.json           the version that the name alone means, once one was promoted
 
@@ -32,6 +33,7 @@ from latency_predictors.base import LatencyPredictor
 from latency_predictors.evaluation import CrossValidation, FittedPredictor
 from latency_predictors.features import FEATURE_NAMES
 from latency_predictors.kinds import predictor_kind
+from latency_predictors.learning_curve import LearningStep, read_learning_curve, write_learning_curve
 from latency_predictors.metrics import Scores
 from search_spaces.atomic import sync_folder, write_bytes
 from search_spaces.checksum import read_json, write_json
@@ -156,6 +158,7 @@ class Catalog:
         temporary = folder / f".new-{uuid4().hex}"
         try:
             write_bytes(temporary / ARRAYS, arrays)
+            write_learning_curve(fitted.learning, temporary)
             number = max(self._versions(name), default=0) + 1
             while True:
                 entry = CatalogEntry(
@@ -211,6 +214,14 @@ class Catalog:
         """
         path = self.path / name / PROMOTED
         return _read_model(_Promotion, path).version if path.exists() else None
+
+    def learning_curve(self, entry: CatalogEntry) -> tuple[LearningStep, ...]:
+        """Returns how a version's expected error fell with the rows it learned from; empty for one of old.
+
+        Raises:
+            InputError: the file that says so is damaged.
+        """
+        return read_learning_curve(self.path / entry.name / f"v{entry.version}")
 
     def verify(self, entry: CatalogEntry, data: str, scores: Scores, drift: str = "") -> Verification:
         """Records how good a version was on measurements, in place of what was recorded before."""

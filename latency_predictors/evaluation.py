@@ -16,6 +16,7 @@ from latency_predictors.base import LEAST_ROWS, LatencyPredictor, Prediction
 from latency_predictors.conformal import fold_numbers
 from latency_predictors.features import FEATURE_NAMES, network_features
 from latency_predictors.kinds import list_kinds, predictor_kind
+from latency_predictors.learning_curve import LearningStep, learning_curve
 from latency_predictors.metrics import Scores, scores
 from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
@@ -57,11 +58,13 @@ class FittedPredictor:
         predictor: fitted on all rows.
         validations: of every kind that was tried, the chosen one first.
         training_set: twelve hexadecimal digits of the SHA-256 of the rows learned from, whatever their order.
+        learning: its learning curve.
     """
 
     predictor: LatencyPredictor
     validations: tuple[CrossValidation, ...]
     training_set: str
+    learning: tuple[LearningStep, ...] = ()
 
 
 def cross_validate(
@@ -168,7 +171,8 @@ def fit_best_predictor(
     predictor = predictor_kind(best.kind)(metric, device, seed=seed, columns=columns)
     predictor.fit_features(features, values, noise)
     validations = (best, *(other for other in tried if other is not best))
-    return FittedPredictor(predictor, validations, _digest(features, values, noise))
+    learning = learning_curve(predictor, features, values, noise)
+    return FittedPredictor(predictor, validations, _digest(features, values, noise), learning)
 
 
 def _digest(features: Floats, values: Floats, noise: Floats | None) -> str:

@@ -1,34 +1,30 @@
 """A new device from few measurements, step by step: choose networks, measure, learn, say how good it is, stop.
 
-After every batch the expected error is the mean error of the networks learned from, each predicted by a model that has
-not seen it, with the 95 % interval of that mean (Student's t). The chosen networks lie far apart, so others tend to be
-predicted better than this says.
+After every batch the expected error is told (`latency_predictors.learning_curve`). The chosen networks lie far apart,
+so others tend to be predicted better than it says.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from latency_predictors.base import FOLDS, LEAST_ROWS
 from latency_predictors.evaluation import CrossValidation, FittedPredictor
 from latency_predictors.features import FEATURE_NAMES
+from latency_predictors.learning_curve import LearningStep
 from latency_predictors.metrics import scores
 from latency_predictors.selection import choose_networks
 from latency_predictors.source_bank import SourceBank
 from latency_predictors.transfer import TransferPredictor
-from search_spaces.checksum import read_json, write_json
 from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
 Measure = Callable[[int], float]
 """Returns the latency in milliseconds of a candidate."""
 
-CURVE = "learning.json"
 BATCH = 2
 """Networks measured between two looks at the error."""
 RESEMBLES = 0.5
@@ -36,44 +32,28 @@ RESEMBLES = 0.5
 
 
 @dataclass(frozen=True)
-class LearningStep:
-    """What is known after some measurements.
-
-    Attributes:
-        rows: networks measured.
-        error: expected relative error, as a fraction.
-        error_lower: lower end of its 95 % interval, at least 0.
-        error_upper: upper end.
-        bank_share: `TransferPredictor.bank_share`.
-    """
-
-    rows: int
-    error: float
-    error_lower: float
-    error_upper: float
-    bank_share: float
-
-
-@dataclass(frozen=True)
 class FewShot:
     """A predictor from few measurements.
 
     Attributes:
-        fitted: the predictor.
+        fitted: the predictor, with its learning curve.
         measured: the candidates that were measured, in order.
-        steps: the learning curve.
         reached: whether the wanted error was reached; None where none was wanted.
     """
 
     fitted: FittedPredictor
     measured: tuple[int, ...]
-    steps: tuple[LearningStep, ...]
     reached: bool | None
 
     @property
     def resembles_bank(self) -> bool:
         """Whether the source devices explain most of what was measured."""
-        return self.steps[-1].bank_share >= RESEMBLES
+        return (self.steps[-1].bank_share or 0.0) >= RESEMBLES
+
+    @property
+    def steps(self) -> tuple[LearningStep, ...]:
+        """The learning curve."""
+        return self.fitted.learning
 
 
 def learn_few_shot(
@@ -129,36 +109,9 @@ def learn_few_shot(
         predictor = TransferPredictor("latency_ms", device, seed=seed, columns=names, bank=bank)
         predictor.fit_features(candidates[measured], np.array(values))
         held_out = predictor.predict_held_out(candidates[measured])
-        steps.append(_step(held_out.mean, np.array(values), predictor.bank_share))
+        steps.append(LearningStep.of(held_out.mean, np.array(values), predictor.bank_share))
         if until_error is not None:
             reached = steps[-1].error_upper <= until_error
     validation = CrossValidation(predictor.kind, FOLDS, 1, scores(held_out, np.array(values)))
     digest = hashlib.sha256(np.column_stack([candidates[measured], values]).tobytes()).hexdigest()[:12]
-    return FewShot(FittedPredictor(predictor, (validation,), digest), tuple(measured), tuple(steps), reached)
-
-
-def write_learning_curve(steps: Sequence[LearningStep], folder: Path) -> None:
-    """Writes a learning curve into the folder of the predictor that it led to."""
-    write_json(folder / CURVE, {"format": 1, "steps": [asdict(step) for step in steps]})
-
-
-def read_learning_curve(folder: Path) -> tuple[LearningStep, ...]:
-    """Returns the learning curve in a predictor's folder; empty where it was not learned step by step.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    path = folder / CURVE
-    if not path.exists():
-        return ()
-    try:
-        return tuple(LearningStep(**step) for step in read_json(path)["steps"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}); restore it from a copy, or delete it") from None
-
-
-def _step(predicted: Floats, measured: Floats, bank_share: float) -> LearningStep:
-    errors = np.abs(predicted / measured - 1)
-    mean, rows = float(errors.mean()), len(errors)
-    half_width = float(stats.t.ppf(0.975, rows - 1) * errors.std(ddof=1) / np.sqrt(rows))
-    return LearningStep(rows, mean, max(0.0, mean - half_width), mean + half_width, bank_share)
+    return FewShot(FittedPredictor(predictor, (validation,), digest, tuple(steps)), tuple(measured), reached)

@@ -221,7 +221,8 @@ def evaluate_latency(
 ) -> dict[str, object]:
     """Returns the scores of a saved predictor on the usable rows of a measurement set, and records them beside it.
 
-    ``drift`` says why the predictor no longer matches its device (`latency_predictors.drift`), or ``none``.
+    ``drift`` says why the predictor no longer matches its device (`latency_predictors.drift`), or ``none``;
+    ``learning_curve`` is how its expected error fell with the rows learned from (`latency_predictors.learning_curve`).
     ``report`` is a page to write (.html), with a picture beside it (.png).
 
     Raises:
@@ -229,7 +230,6 @@ def evaluate_latency(
     """
     from latency_predictors.catalog import Catalog
     from latency_predictors.drift import find_drift
-    from latency_predictors.few_shot import read_learning_curve
     from latency_predictors.metrics import scores
     from nas.plots.latency_files import write_report
     from nas.plots.latency_report import LatencyReport
@@ -245,11 +245,12 @@ def evaluate_latency(
     spaces = {} if entry.of_choices else spaces_of(networks, space)
     prediction, measured = predictor.predict_architectures(networks, spaces), _values(rows, entry.metric)
     found, drift = scores(prediction, measured), find_drift(prediction, measured, entry.rows)
+    curve = catalog.learning_curve(entry)
     if report is not None:
         write_report(
             LatencyReport.of(
                 entry.id, entry.device, entry.metric, networks, prediction, measured, rows_learned=entry.rows,
-                curve=read_learning_curve(store / entry.name / f"v{entry.version}"),
+                curve=curve,
             ),
             report,
         )  # fmt: skip
@@ -262,6 +263,7 @@ def evaluate_latency(
         "measured_over_predicted": drift.ratio,
         "drift": drift.reason or "none",
         "last_verified": verification.at.isoformat(timespec="seconds"),
+        "learning_curve": [asdict(step) for step in curve],
     }
 
 

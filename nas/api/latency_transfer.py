@@ -111,7 +111,7 @@ def transfer_latency(
     from latency_predictors.choice_features import choice_names
     from latency_predictors.device_columns import complete_rows, device_columns, device_family
     from latency_predictors.features import FEATURE_NAMES
-    from latency_predictors.few_shot import learn_few_shot, write_learning_curve
+    from latency_predictors.few_shot import learn_few_shot
     from latency_predictors.metrics import scores
     from latency_predictors.set_quarantine import refuse_quarantined
     from latency_predictors.source_bank import SourceBank
@@ -175,7 +175,6 @@ def transfer_latency(
         learned.steps, f"{own.name} from a bank of {len(bank.devices)} devices", picture, wanted=until_mape,
         found=found_scores.mape if found_scores else None,
     )  # fmt: skip
-    write_learning_curve(learned.steps, picture.parent)
     if report is not None and found_scores:
         write_report(
             LatencyReport.of(

@@ -1,7 +1,7 @@
 """The commands of device teams: devices, measure, lint, import, fit, transfer, evaluate, promote."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -180,6 +180,8 @@ def transfer(
         say(
             f"{found.target} resembles none of the bank's devices: trust the predictor less, or fit one to its own rows"
         )
+    if report and not found.scores:
+        say(f"no report: fewer than 2 networks of {found.target} are left to score it on; give more of its rows")
     if found.learned.reached is False:
         say(f"the wanted error was not reached with {samples} rows: give more --samples")
     if found.scores:
@@ -206,7 +208,11 @@ def evaluate(
     from nas import api
 
     summary = api.evaluate_latency(name, data, store, space, report)
-    emit(summary, [summary], format)
+    steps = cast("list[dict[str, float]]", summary["learning_curve"])
+    emit(summary, [{name: value for name, value in summary.items() if name != "learning_curve"}], format)
+    if steps:
+        curve = ", ".join(f"{step['error']:.1%} from {step['rows']}" for step in steps)
+        say(f"expected error, by networks learned from: {curve}")
     if summary["drift"] == "none":
         say(f"next: nas latency promote {summary['predictor']} --store {store}")
     else:

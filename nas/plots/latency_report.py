@@ -10,7 +10,7 @@ from search_spaces.architecture import Architecture
 
 if TYPE_CHECKING:
     from latency_predictors.base import Floats, Prediction
-    from latency_predictors.few_shot import LearningStep
+    from latency_predictors.learning_curve import LearningStep
     from latency_predictors.metrics import Scores
     from latency_predictors.stage_errors import StageError
 
@@ -31,7 +31,7 @@ class LatencyReport:
         scores: of the predictions.
         drift: why the predictor no longer matches its device; empty where it does.
         stages: errors by stage.
-        curve: expected error against networks measured; empty where it was not learned step by step.
+        curve: expected error against networks measured; empty for a predictor of old.
     """
 
     predictor: str

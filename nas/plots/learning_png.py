@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latency_predictors.few_shot import LearningStep
+from latency_predictors.learning_curve import LearningStep
 from nas.plots.png_file import write_png
 
 if TYPE_CHECKING:

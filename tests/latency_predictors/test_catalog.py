@@ -11,6 +11,7 @@ import pytest
 from latency_predictors.catalog import ARRAYS, MANIFEST, VERIFIED, Catalog
 from latency_predictors.evaluation import FittedPredictor, fit_predictor
 from latency_predictors.kinds import list_kinds
+from latency_predictors.learning_curve import CURVE
 from search_spaces.checksum import read_json, write_json
 from search_spaces.errors import InputError
 from tests.latency_predictors.roofline import roofline_ms, tiny_networks
@@ -173,7 +174,7 @@ def test_processes_that_save_at_once_each_get_versions_of_their_own(fitted: Fitt
 
 def test_no_file_of_a_version_holds_code(fitted: FittedPredictor, tmp_path: Path) -> None:
     Catalog(tmp_path).save("phone", fitted)
-    assert sorted(path.name for path in (tmp_path / "phone" / "v1").iterdir()) == [ARRAYS, MANIFEST]
+    assert sorted(path.name for path in (tmp_path / "phone" / "v1").iterdir()) == [ARRAYS, CURVE, MANIFEST]
     assert (tmp_path / "phone" / "v1" / ARRAYS).read_bytes()[8:9] == b"{"  # safetensors: a JSON header, then numbers
 
 

@@ -72,6 +72,17 @@ def test_all_kinds_are_tried_and_the_best_comes_first() -> None:
     assert (fitted.predictor.metric, fitted.predictor.device) == ("latency_ms", "d")
 
 
+def test_the_learning_curve_of_a_fitted_predictor_ends_at_the_error_of_all_rows() -> None:
+    fitted = fit_predictor(NETWORKS, NOISY_MS, metric="latency_ms", device="d", kinds=["linear"], repeats=1)
+    assert [step.rows for step in fitted.learning] == [15, 30, 60]
+    first, _, last = fitted.learning
+    assert last.error < first.error, "so smooth a device is known better from more networks"
+    held_out = fitted.predictor.predict_held_out(FEATURES).mean
+    assert last.error == pytest.approx(np.abs(held_out / NOISY_MS - 1).mean(), rel=0.2)
+    assert all(step.error_lower <= step.error <= step.error_upper for step in fitted.learning)
+    assert last.bank_share is None
+
+
 def test_the_simpler_kind_wins_a_tie() -> None:
     fitted = fit_predictor(NETWORKS, np.full(60, 2.0), metric="latency_ms", device="d", repeats=1)
     assert fitted.predictor.kind == "linear"

@@ -82,9 +82,12 @@ def test_an_imported_table_can_be_fitted_and_evaluated(tmp_path, capsys):
     assert run([*evaluate, "--report", str(report)]) == 0
     assert report.is_file()
     assert report.with_suffix(".png").is_file()
-    found = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    found = json.loads(out)
     assert found["device"] == "phone/int8/1-thread"
     assert found["within_10"] > 0.9
+    assert [step["rows"] for step in found["learning_curve"]] == [10, 20, 40]
+    assert "expected error, by networks learned from: " in err
 
 
 def test_rows_of_a_space_of_ones_own_are_fitted_and_evaluated_with_its_file(tmp_path, capsys):
@@ -205,6 +208,18 @@ def test_transfer_leaves_the_family_of_the_target_out_of_the_bank(tmp_path, caps
     assert run(["latency", "transfer", "--sources", table, *options]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["sources"], found["left_out"]) == (["a", "c", "d", "new"], ["b_bs1"])
+
+
+def test_a_report_that_no_network_is_left_for_is_told(tmp_path, capsys):
+    table = write_cells(tmp_path / "t.jsonl")
+    lines = table.read_text().splitlines(keepends=True)
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join([line for line in lines if '"new"' in line][:11]))
+    report = tmp_path / "report.html"
+    options = ["--data", str(few), "--target", "new", "--samples", "10", "--space", "cells", "--store", str(tmp_path)]
+    assert run(["latency", "transfer", "--sources", str(table), *options, "--report", str(report)]) == 0
+    assert "no report: fewer than 2 networks of new are left to score it on" in capsys.readouterr().err
+    assert not report.exists()
 
 
 def test_a_target_that_is_not_there_is_refused_with_those_that_are(tmp_path, capsys):

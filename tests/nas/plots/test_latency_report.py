@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from latency_predictors.base import Prediction
-from latency_predictors.few_shot import LearningStep
+from latency_predictors.learning_curve import LearningStep
 from nas.errors import InputError
 from nas.plots.latency_files import write_report
 from nas.plots.latency_html import latency_html

@@ -1,6 +1,6 @@
 import pytest
 
-from latency_predictors.few_shot import LearningStep
+from latency_predictors.learning_curve import LearningStep
 from nas.plots.learning_png import draw_learning, write_learning_png
 
 STEPS = [LearningStep(10, 0.05, 0.01, 0.09, 0.9), LearningStep(12, 0.03, 0.02, 0.04, 0.9)]
