@@ -64,14 +64,14 @@ flock -n 8 8>&9 2>/dev/null
 if [ $? = 1 ]; then echo {end}={busy}; exit; fi
 limit=
 command -v timeout >/dev/null && limit="timeout -s KILL {limit}"
-$limit sh -c 'echo $$ >pid; exec taskset {mask} {program} {options}' 8>&9 >out 2>&1 &
+$limit sh -c 'echo $$ >{graph}.pid; exec taskset {mask} {program} {options}' 8>&9 >out 2>&1 &
 while kill -0 $! 2>/dev/null; do
   sleep 0.05
   read f < /sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq && echo khz=$f
 done 2>/dev/null
 wait $!
 status=$?
-rm -f pid {graph}
+rm -f {graph}.pid {graph}
 cat out
 echo thermal=$(dumpsys thermalservice 2>/dev/null | grep 'Thermal Status')
 echo {end}=$status
@@ -146,7 +146,8 @@ class AdbLitertDevice(Device):
         if not model.is_file():
             return BlockResult(model, None, f"no model file at {model}"), False
         seconds = model.stat().st_size / SLOWEST_BYTES_PER_SECOND
-        graph = f"{FOLDER}/model-{uuid4().hex}"  # of this launch alone: another host may push before it has the lock
+        # Of this launch alone, as is its process's number beside it: another host may be at its own.
+        graph = f"{FOLDER}/model-{uuid4().hex}"
         pushed = self._answer(["push", str(model), graph], seconds)
         if pushed.returncode:
             raise self._lost(pushed)
@@ -171,7 +172,7 @@ class AdbLitertDevice(Device):
             busy=BUSY,
             end=END,
         )
-        kill = ["shell", f"kill -9 $(cat {FOLDER}/pid); rm -f {FOLDER}/pid {graph}"]
+        kill = ["shell", f"kill -9 $(cat {graph}.pid); rm -f {graph}.pid {graph}"]
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:

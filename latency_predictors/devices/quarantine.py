@@ -6,6 +6,7 @@ not get done with the reference network, which has always run.
 
 import json
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,4 +101,5 @@ def _change(change: Callable[[dict[str, Quarantine]], dict[str, Quarantine]]) ->
 
 def _file() -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "hwnas" / "quarantine.json"
+    # Hosts that share a home have devices of the same names.
+    return Path(state) / "hwnas" / f"quarantine-{platform.node() or 'localhost'}.json"

@@ -1,5 +1,6 @@
 """The verbs that keep measurements honest: audit a set by measuring some of it again, quarantine, lift."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,13 @@ class Audited:
     fresh_ms: dict[str, float]
     contradicted: tuple[str, ...]
 
+    @property
+    def machine_stated(self) -> bool:
+        """Whether every row tells the processor that it was measured on; imported ones do not."""
+        from latency_predictors.imported import NOT_STATED
+
+        return all(row.environment.cpu != NOT_STATED for row in self.rows)
+
     def to_dict(self) -> dict[str, object]:
         """Returns JSON values."""
         verdict = asdict(self.verdict) | {"passed": self.verdict.passed} if self.verdict else None
@@ -63,10 +71,11 @@ def audit_latency(
 
     Raises:
         InputError: rows of several profiles, too few of them, a share that is none, an unknown space or device, a set
-            that is to be compared with itself.
+            that is to be compared with itself, or one of another machine than the fresh rows.
     """
     from latency_predictors.architecture_features import architecture_features, feature_columns
     from latency_predictors.audit import SHARE, choose_rows, contradicted, judge
+    from latency_predictors.devices import get_device
     from latency_predictors.measurement import now
     from latency_predictors.session import measure_networks
     from latency_predictors.set_quarantine import SetQuarantine, quarantine
@@ -94,17 +103,20 @@ def audit_latency(
         unknown = [architecture for architecture in missing if architecture.space not in spaces]
         if unknown:
             raise InputError(f"networks of {unknown[0].space!r} cannot be built here: measure them and give the rows")
+        profile = rows[0].profile
+        _refuse_other_machine(data, wanted, {get_device(profile.device).environment(threads=profile.threads).cpu})
         networks = [(architecture, spaces[architecture.space].layers(architecture)) for architecture in missing]
         measure_networks(
-            networks, rows[0].profile, preset=preset, seed=seed, store=MeasurementSet(fresh),
+            networks, profile, preset=preset, seed=seed, store=MeasurementSet(fresh),
             progress=lambda done, total, text: progress(Progress("measure", done, total, text)),
         )  # fmt: skip
         known = _by_key(fresh, profiles[0])
     compared = [row for row in wanted if row.key in known]
-    fresh_ms = {row.key: known[row.key].latency_ms or 0.0 for row in compared}
+    again = [known[row.key] for row in compared]
+    _refuse_other_machine(data, compared, {row.environment.cpu for row in again})
+    fresh_ms = {row.key: row.latency_ms or 0.0 for row in again}
     if not compared or (len(compared) < len(wanted) and not measure):
         return Audited(None, wanted, fresh_ms, ())
-    again = [known[row.key] for row in compared]
     wrong = contradicted(
         _values_ms(compared), np.array([row.half_width for row in compared]),
         _values_ms(again), np.array([row.half_width for row in again]),
@@ -161,6 +173,23 @@ def _by_key(fresh: Path, profile: str) -> "dict[str, Measurement]":
     if not fresh.exists():
         return {}
     return {row.key: row for row in MeasurementSet(fresh).read_usable() if row.profile.id == profile}
+
+
+def _refuse_other_machine(data: Path, rows: "Sequence[Measurement]", fresh: set[str]) -> None:
+    """Does nothing where the processors of rows and fresh ones are the same, or one side does not state them.
+
+    Raises:
+        InputError: they differ, and honest rows would look wrong.
+    """
+    from latency_predictors.imported import NOT_STATED
+
+    stored = {row.environment.cpu for row in rows} - {NOT_STATED}
+    fresh = fresh - {NOT_STATED}
+    if stored and fresh and stored != fresh:
+        raise InputError(
+            f"{data} was measured on {' and '.join(sorted(stored))}, the fresh rows are of "
+            f"{' and '.join(sorted(fresh))}: honest rows would look wrong; measure them again on the machine of the set"
+        )
 
 
 def _values_ms(rows: "list[Measurement]") -> "np.ndarray[tuple[int], np.dtype[np.float64]]":

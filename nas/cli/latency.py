@@ -271,6 +271,8 @@ def audit(
             data, fresh, measure=measure, share=share, space=space, preset=preset, seed=seed, progress=progress
         )
     emit(found.to_dict(), api.audit_rows(found), format)
+    if not found.machine_stated:
+        say("the rows do not state their machine: see that it is the one that measures them again")
     if found.verdict is None:
         say(f"{len(found.rows) - len(found.fresh_ms)} rows are not in {fresh}: measure them, or let --measure do it")
         raise typer.Exit(1)

@@ -101,7 +101,7 @@ def test_a_phone_unplugged_during_a_launch_is_no_failure_of_the_model(phone: Pho
     hanging.write_bytes(HANGING)
 
     def unplug() -> None:
-        while not (phone.data / "hwnas/pid").exists():
+        while not list((phone.data / "hwnas").glob("*.pid")):
             time.sleep(0.01)
         phone.say_state("")
         launch = next(p for p in psutil.Process().children(recursive=True) if p.name() == "sh")
@@ -122,10 +122,11 @@ def test_ctrl_c_ends_the_launch_on_the_phone(phone: Phone, tmp_path: Path) -> No
     assert main
 
     def interrupt() -> None:
-        pid = phone.data / "hwnas/pid"
-        while not (pid.exists() and pid.read_text().strip()):
+        numbers: list[str] = []
+        while not numbers:
             time.sleep(0.01)
-        launched.append(psutil.Process(int(pid.read_text())))
+            numbers = [text for path in (phone.data / "hwnas").glob("*.pid") if (text := path.read_text().strip())]
+        launched.append(psutil.Process(int(numbers[0])))
         signal.pthread_kill(main, signal.SIGINT)
 
     user = threading.Thread(target=interrupt)

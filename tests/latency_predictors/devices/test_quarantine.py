@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -113,6 +114,16 @@ def test_a_phone_that_no_longer_answers_is_left_alone(phone: Phone, monkeypatch:
     with pytest.raises(DeviceError, match=r"no longer answers: restart the phone.* it is in quarantine"):
         measure_files([FILE.with_suffix(".tflite")], DeviceProfile(f"adb/{SERIAL}/litert"), preset="short")
     assert list(quarantine.quarantined()) == [f"adb/{SERIAL}/litert"]
+
+
+def test_hosts_that_share_a_home_have_quarantines_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    quarantine.put(NAME, "it hung")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(platform, "node", lambda: "another-host")
+        assert quarantine.quarantined() == {}
+        with quarantine.guarded(NAME):
+            pass
+    assert list(quarantine.quarantined()) == [NAME]
 
 
 def test_a_device_that_hangs_is_named_where_the_list_cannot_be_written(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import search_spaces
+from latency_predictors.environment import Environment
 from latency_predictors.store import MeasurementSet
 from nas.api import import_latency
 from nas.cli import run
@@ -266,6 +267,21 @@ def _changed(source: Path, out: Path, factor: float) -> None:
     for row in lines:
         row["latency_ms"] *= factor if row["latency_ms"] >= slow else 1
     out.write_text("".join(json.dumps(row) + "\n" for row in lines))
+
+
+def test_an_audit_refuses_fresh_rows_of_another_machine(tmp_path, capsys):
+    found = import_latency(write_table(tmp_path / "t.jsonl"), tmp_path / "m.parquet", space="mine", precision="fp32")
+    for name in ("theirs", "ours"):
+        environment = Environment(f"processor of {name}", 2, "x86_64", "Linux", "3.11", "a runtime")
+        rows = [dataclasses.replace(row, environment=environment) for row in found.measurements]
+        MeasurementSet(tmp_path / f"{name}.parquet").append(rows)
+    theirs, ours, unknown = (str(tmp_path / f"{name}.parquet") for name in ("theirs", "ours", "m"))
+    assert run(["latency", "audit", theirs, "--fresh", ours]) == 2
+    told = capsys.readouterr().err
+    assert "theirs.parquet was measured on processor of theirs, the fresh rows are of processor of ours" in told
+    assert not list(tmp_path.glob("*.quarantine.json"))
+    assert run(["latency", "audit", unknown, "--fresh", ours]) == 0
+    assert "the rows do not state their machine" in capsys.readouterr().err
 
 
 def test_a_set_that_fresh_measurements_contradict_is_quarantined_listed_and_lifted(tmp_path, capsys):
