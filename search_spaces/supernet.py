@@ -107,7 +107,11 @@ class Supernet(nn.Module):
 
         In evaluation mode where calibrated; otherwise in training mode, its running statistics still unset.
         """
-        network = Network(self.layers).to(next(self.parameters()).device)
+        # Without drawing initial weights, which would take longer than copying the shared ones.
+        network = Network(self.layers, device="meta").to_empty(device=next(self.parameters()).device)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
         if self._calibrated is not None:
             network.load_state_dict(self._calibrated[0].state_dict())
             return network.eval()

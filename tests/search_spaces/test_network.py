@@ -16,7 +16,7 @@ from search_spaces.blocks import Convolution
 from search_spaces.checksum import BLANK, with_checksum
 from search_spaces.errors import InputError
 from search_spaces.layer import IMAGE, Activation, LayerSpec
-from search_spaces.network import Network, calibrate, folded_weights, load_network, save_network
+from search_spaces.network import Network, calibrate, folded, folded_weights, load_network, save_network
 from search_spaces.published import published
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.weights import weight_shapes
@@ -71,6 +71,15 @@ def test_folded_weights_give_the_logits_of_the_network(pair: tuple[SearchSpace, 
     x = images(layers)
     expected = network(x)
     torch.testing.assert_close(plain(x), expected, rtol=1e-4, atol=1e-4 * max(1.0, expected.abs().max().item()))
+
+
+def test_a_folded_network_gives_the_same_logits_and_leaves_the_network_alone() -> None:
+    network, x = trained_looking(LAYERS), images(LAYERS)
+    before = network(x)
+    copied = folded(network)
+    assert not [module for module in copied.modules() if isinstance(module, nn.BatchNorm2d)]
+    torch.testing.assert_close(copied(x), before, rtol=1e-5, atol=1e-5 * before.abs().max().item())
+    assert torch.equal(network(x), before)
 
 
 def test_a_convolution_is_the_sum_over_its_padded_window() -> None:
