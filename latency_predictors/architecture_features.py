@@ -25,7 +25,6 @@ Integers = NDArray[np.int64]
 Spaces = Mapping[str, SearchSpace]
 """Search spaces by name; empty where integer vectors mean nothing to this product."""
 
-_OF_A_STAGE = ("op", "kernel", "expansion", "type", "squeeze_excite", "activation")
 _MOST_KEYS = 1 << 14  # numbers of a block's variants; where there could be more, those that occur are counted
 
 
@@ -151,15 +150,17 @@ class _Codes:
             values[-1].append(value)
         # One look-up for each choice: what follows is arithmetic on whole columns.
         place = {pair: index for index, pair in enumerate(known)}
-        rows = np.repeat(np.arange(len(architectures)), [len(architecture.values) for architecture in architectures])
-        held = chain.from_iterable(architecture.values for architecture in architectures)
+        rows = [architecture.values for architecture in architectures]
+        counts = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        held = map(place.__getitem__, chain.from_iterable(rows))
         try:
-            places = np.fromiter(map(place.__getitem__, held), dtype=np.int64, count=len(rows))
+            places = np.fromiter(held, dtype=np.int32, count=int(counts.sum()))
         except KeyError as error:
             raise InputError(f"space {architectures[0].space!r} has no choice {error.args[0]}") from None
-        codes = np.full((len(architectures), len(dimensions)), -1, dtype=np.int16)
+        codes = np.full((len(rows), len(dimensions)), -1, dtype=np.int16)
         columns = np.array([dimensions[dimension] for dimension, _ in known], dtype=np.int64)
-        codes[rows, columns[places]] = np.array(list(numbers.values()), dtype=np.int16)[places]
+        cells = np.repeat(np.arange(len(rows)) * len(dimensions), counts) + columns[places]
+        codes.reshape(-1)[cells] = np.array(list(numbers.values()), dtype=np.int16)[places]
         return cls(dimensions, numbers, values, codes)
 
     def check(self, space: SearchSpace, architectures: Sequence[Architecture]) -> None:
@@ -186,20 +187,25 @@ class _Codes:
         enough = np.array([*(int(value) >= block for value in self.values[column]), False])
         return np.asarray(enough[self.codes[:, column]])
 
-    def key(self, dimensions: Sequence[str], begin: NDArray[np.bool_] | None = None) -> Integers:
-        """Returns a number ``(n,)`` from 0 for each row, the same for rows with the same values of some dimensions."""
-        found = np.zeros(len(self.codes), dtype=np.int64) if begin is None else begin.astype(np.int64)
+    def key(self, dimensions: Sequence[str], there: NDArray[np.bool_]) -> Integers:
+        """Returns a number ``(n,)`` for each row: 0 where nothing is there, else one for its values of dimensions."""
+        found = np.ones(len(self.codes), dtype=np.int64)
         for dimension in dimensions:
             column = self.dimensions.get(dimension)
             if column is not None:
                 found = found * (len(self.values[column]) + 1) + self.codes[:, column] + 1
+        found[~there] = 0
         return found if found.max(initial=0) < _MOST_KEYS else np.unique(found, return_inverse=True)[1].reshape(-1)
 
 
 def _blocks(space: SearchSpace, architectures: Sequence[Architecture], codes: _Codes) -> tuple[Floats, Integers]:
     """Returns `FeatureTable.blocks` and `FeatureTable.variants`."""
-    prefixes, keys = zip(*_block_keys(space, codes), strict=True)
-    group = {prefix: number for number, prefix in enumerate(prefixes)}
+    keys: list[Integers] = []  # of every block
+    first: list[int] = []  # of every stage, where its blocks begin
+    for number, dimensions in enumerate(space.block_dimensions):
+        first.append(len(keys))
+        for block, own in enumerate(dimensions, start=1):
+            keys.append(codes.key(own, codes.deep(f"stage{number}.depth", block)))
     starts = np.cumsum([0, *(int(key.max(initial=0)) + 1 for key in keys)])
     variants = np.stack(keys, axis=1) + starts[:-1]
     blocks, done = np.zeros((starts[-1], len(FEATURE_NAMES))), np.zeros(starts[-1], dtype=np.bool_)
@@ -208,28 +214,11 @@ def _blocks(space: SearchSpace, architectures: Sequence[Architecture], codes: _C
     for variant in np.flatnonzero(example >= 0):
         if done[variant]:
             continue
-        layers, own = space.layers(architectures[example[variant]]), variants[example[variant]]
-        missing = ~done[own]
-        for layer in layers:
-            number = group.get("_".join(layer.name.split("_", 2)[:2]), 0)
-            if missing[number]:
-                blocks[own[number]] += layer_features(layer, layers[0].in_size)
-        done[own] = True
+        stages, variants_there = space.stages(architectures[example[variant]]), variants[example[variant]]
+        missing, image_size = ~done[variants_there], stages[0][0][0].in_size
+        for begin, stage in zip(first, stages, strict=True):
+            for place, layers in enumerate(stage, start=begin):
+                if missing[place]:
+                    blocks[variants_there[place]] = sum(layer_features(layer, image_size) for layer in layers)
+        done[variants_there] = True
     return blocks, variants
-
-
-def _block_keys(space: SearchSpace, codes: _Codes) -> Iterator[tuple[str, Integers]]:
-    """Yields the prefix of a block's layers and what tells its variants apart; stem and head come first, as ``""``."""
-    table = space.table
-    everywhere = ("resolution", "width")
-    yield "", codes.key((*everywhere, "stem.channels", f"stage{len(table.stages)}.channels"))
-    before = "stem.channels"
-    for number, stage in enumerate(table.stages, start=1):
-        channels = f"stage{number}.channels"
-        of_stage = [f"stage{number}.{word}" for word in _OF_A_STAGE]
-        for block in range(1, max(stage.depth) + 1):
-            there = codes.deep(f"stage{number}.depth", block)
-            entering = (before,) if block == 1 else ()
-            own = [f"stage{number}.block{block}.{word}" for word in _OF_A_STAGE]
-            yield f"stage{number}_block{block}", codes.key((*everywhere, channels, *entering, *of_stage, *own), there)
-        before = channels

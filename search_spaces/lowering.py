@@ -20,6 +20,7 @@ _Get = Callable[[str, Choice | None], Any]  # a dictionary's get
 
 _OF_A_BLOCK = ("kernel", "expansion", "type")
 _OF_A_STAGE = ("squeeze_excite", "activation")
+_WORDS = ("op", *_OF_A_BLOCK, *_OF_A_STAGE)
 _MOST_STAGES = 1 << 16
 """Kept: of a stage that shares nothing there are thousands in each resolution."""
 
@@ -38,10 +39,7 @@ class Lowering:
         # Of each block of each stage: the dimensions that decide it, with the choice where there is no dimension.
         self._words: list[list[list[tuple[str, Choice]]]] = [
             [
-                [
-                    (f"{_owner(stage, number, block, word)}.{word}", getattr(stage, word)[0])
-                    for word in ("op", *_OF_A_BLOCK, *_OF_A_STAGE)
-                ]
+                [(f"{_owner(stage, number, block, word)}.{word}", getattr(stage, word)[0]) for word in _WORDS]
                 for block in range(1, max(stage.depth) + 1)
             ]
             for number, stage in enumerate(table.stages, start=1)
@@ -114,6 +112,27 @@ class Lowering:
         words = dict(zip((*_OF_A_BLOCK, *_OF_A_STAGE), values[1:], strict=True))
         chosen = _choices(self._table, stage, block, channels, words)
         return _block(stage, str(values[0]), chosen, number, block, LayerChain(end[1], end[2], last=end[0]))
+
+
+def block_dimensions(table: StageTable) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Returns the names of the dimensions that decide each block's layers, by stage and block; stem first, head last.
+
+    Dimensions of a single choice are among them.
+    """
+    everywhere = ("resolution", "width")
+    before = "stem.channels"
+    found: list[tuple[tuple[str, ...], ...]] = [((*everywhere, before),)]
+    for number, stage in enumerate(table.stages, start=1):
+        channels = f"stage{number}.channels"
+        entering = [(before,), *[()] * (max(stage.depth) - 1)]
+        found.append(
+            tuple(
+                (*everywhere, *reads, channels, *(f"{_owner(stage, number, block, word)}.{word}" for word in _WORDS))
+                for block, reads in enumerate(entering, start=1)
+            )
+        )
+        before = channels
+    return (*found, ((*everywhere, before),))
 
 
 def _after(end: _End, blocks: Sequence[Block]) -> _End:

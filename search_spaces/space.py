@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
-from search_spaces.lowering import Block, Lowering, shared_layers
+from search_spaces.lowering import Block, Lowering, block_dimensions, shared_layers
 from search_spaces.stage_blocks import Word, get_block
 from search_spaces.stage_table import StageTable
 from search_spaces.typed_yaml import parse, read_yaml
@@ -87,6 +87,11 @@ class SearchSpace:
 
     def __getstate__(self) -> dict[str, StageTable]:
         return {"table": self.table}  # what was worked out stays behind
+
+    @cached_property
+    def block_dimensions(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
+        """The dimensions that decide the layers of each block, by stage and block as in `stages`, to the deepest."""
+        return block_dimensions(self.table)
 
     @cached_property
     def _stages(self) -> Callable[[Architecture], tuple[tuple[Block, ...], ...]]:
