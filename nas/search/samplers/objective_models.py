@@ -20,6 +20,11 @@ a proposal. Of more, those nearest to the front are taken, and the others at eve
 
 _KNOWN_TOLERANCE = 1e-6
 
+_CAUTION = 0.7
+"""Share of the model's standard deviation that an improvement is expected with. Of hundreds of candidates the one that
+promises most beyond its mean is mostly the one that the model knows least: with the whole deviation too many of the
+first hundred evaluations go there (`experiments/benchmarks/search_efficiency.py`; .6 and .8 are much the same)."""
+
 
 class Surrogate:
     """A Gaussian process of one quantity over candidates; with a floor, of the logarithm of the distance from it.
@@ -34,6 +39,7 @@ class Surrogate:
         order: of the finished trials, most useful first.
         kernels: fitted before, by their data; a new one is put in.
         floor: below all targets; None for a quantity that may have any value.
+        caution: factor of the standard deviations that `posterior` tells.
 
     Attributes:
         true_values: ``(n,)`` expected true values of the finished trials.
@@ -47,8 +53,9 @@ class Surrogate:
         order: NDArray[np.intp],
         kernels: dict[bytes, Kernel],
         floor: float | None = None,
+        caution: float = 1.0,
     ) -> None:
-        self._floor = floor
+        self._floor, self._caution = floor, caution
         noise = np.full(len(targets), noise_std) if floor is None else noise_std / (targets - floor)
         if floor is not None:
             targets = np.log(targets - floor)
@@ -75,6 +82,7 @@ class Surrogate:
         Its moments: Johnson, Kotz and Balakrishnan, "Continuous Univariate Distributions 1", 1994, section 14.3.
         """
         mean, std = self._process.posterior(columns)
+        std = self._caution * std
         if self._floor is None:
             return mean, std
         distance = np.exp(mean + 0.5 * std * std)
@@ -121,7 +129,7 @@ class ObjectiveModels:
                 first = fit_count(len(rest))
                 rest = winsorised(rest, first)
                 floor = floor_of(rest, first)
-            surrogate = Surrogate(columns, rest, float(noise), order, kernels, floor)
+            surrogate = Surrogate(columns, rest, float(noise), order, kernels, floor, _CAUTION)
             self._surrogates.append(surrogate)
             if noise > 0:
                 self.losses[:, objective] = surrogate.true_values + prior
