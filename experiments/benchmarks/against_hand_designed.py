@@ -1,0 +1,277 @@
+"""Is the search worth it? A run's finished models against MobileNetV2 and MobileNetV3, scaled by hand.
+
+For each run given (one for each seed), ``--models`` networks spread along its front are finished, as `nas finish` does,
+and so is a family designed by hand: MobileNetV2 and MobileNetV3-Small at several widths and depths, strides left out
+where the images are small, activations that stay whole in INT8. The hand-designed networks are trained by themselves
+with the run's own training, seed and images, for as many epochs as supernet and distillation had together; then both
+go through the same export, INT8 calibration, test split and measuring protocol, on the run's first device. What counts
+is the test accuracy and the measured latency of the device's own file.
+
+The hypervolume ratio is that of the two fronts in test error and latency, from a corner a tenth of the range beyond the
+worst values among all models. The gain is the best test accuracy within a latency budget, ours less theirs, averaged
+over the middle third of the budgets that both families can keep, on a logarithmic scale. Killed, the same command goes
+on: what is finished is found again.
+
+    nas run experiments/configs/fashion_mnist.yaml
+    nas run experiments/configs/fashion_mnist.yaml seed=1 name=fashion_mnist_1
+    python experiments/benchmarks/against_hand_designed.py runs/fashion_mnist runs/fashion_mnist_1 --json out.json
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from csv_file import write_csv
+
+from nas import api
+from nas.api.evaluation import training_device
+from nas.config import StandAloneConfig, SupernetConfig, TrainingConfig
+from nas.data import ImageData, load_data
+from nas.finish import Bundle, Finishing, Pick
+from nas.finish.weights import TrainedAlone
+from nas.pareto import hypervolume
+from nas.progress import Progress
+from nas.run import Run
+from search_spaces.cost import network_cost
+from search_spaces.published import published
+from search_spaces.space import SearchSpace
+from search_spaces.stage_blocks import make_divisible
+from search_spaces.stage_table import StageTable
+
+GOAL_HYPERVOLUME, GOAL_POINTS, GOAL_SEEDS = 1.05, 1.0, 2
+BASES = ("mobilenet_v2", "mobilenet_v3_small")
+WIDTHS, DEPTHS = (0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1.0), (0.5, 1.0)
+LEAST_SIDE = 4
+"""Pixels that the last feature map keeps; strides beyond that are left out, the first ones first."""
+OURS, THEIRS = "searched", "hand-designed"
+RESULTS = Path(__file__).parent / "results" / "against_hand_designed.csv"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A finished model on the device: latency in ms, test accuracy as a fraction."""
+
+    latency_ms: float
+    accuracy: float
+
+
+def scaled(base: str, width: float, depth: float, side: int) -> StageTable:
+    """Returns a published network at another width, depth and image side.
+
+    Args:
+        base: its name.
+        width: multiplier of all channels, which stay multiples of 4.
+        depth: multiplier of the blocks of each stage, at least one.
+        side: of the images, in pixels.
+    """
+    table = published(base).table
+    strides = [table.stem.stride, *(stage.stride for stage in table.stages)]
+    places = iter(place for place, stride in enumerate(strides) if stride > 1)
+    while side / np.prod(strides) < LEAST_SIDE and (place := next(places, None)) is not None:
+        strides[place] = 1
+    stages = tuple(
+        stage.model_copy(
+            update={
+                "stride": stride,
+                "depth": (max(1, round(stage.depth[0] * depth)),),
+                # Hard-swish is no integer operation, and no file of it passes as INT8.
+                "activation": ("relu",) if stage.activation == ("hard_swish",) else stage.activation,
+            }
+        )
+        for stage, stride in zip(table.stages, strides[1:], strict=True)
+    )
+    name = f"{base}_w{width:g}_d{depth:g}".replace(".", "_")
+    return table.model_copy(
+        update={
+            "name": name,
+            "resolution": (side,),
+            "width": (width,),
+            "channel_divisor": 4,
+            "stem": table.stem.model_copy(update={"stride": strides[0], "activation": "relu"}),
+            "stages": stages,
+            # The papers keep the head of narrow networks wide; for few classes that only costs.
+            "head": table.head.model_copy(
+                update={
+                    "conv": make_divisible(table.head.conv * width, 4),
+                    "hidden": make_divisible(table.head.hidden * width, 4) if table.head.hidden else 0,
+                    "activation": "relu",
+                }
+            ),
+        }
+    )
+
+
+def family(data: ImageData, macs: tuple[float, float], count: int) -> list[SearchSpace]:
+    """Returns hand-designed networks, each a space of one, spread over a range of arithmetic.
+
+    Args:
+        data: gives side, channels and classes.
+        macs: of one image, the least and the most that a network of the family may need.
+        count: how many at most.
+    """
+    spaces = [
+        SearchSpace(scaled(base, width, depth, max(data.image_size))).with_data(
+            image_channels=data.image_channels, classes=data.classes
+        )
+        for base, width, depth in itertools.product(BASES, WIDTHS, DEPTHS)
+    ]
+    work = {space.name: network_cost(space.layers(space.smallest())).macs for space in spaces}
+    fitting = sorted((s for s in spaces if macs[0] <= work[s.name] <= macs[1]), key=lambda s: work[s.name])
+    rows = np.unique(np.linspace(0, len(fitting) - 1, min(count, len(fitting))).round().astype(int))
+    return [fitting[row] for row in rows]
+
+
+def hand_designed(run: Run, data: ImageData, options: argparse.Namespace) -> Iterator[Bundle]:
+    """Yields the finished networks of the family, those of an earlier start among them."""
+    config, accuracy = run.config, run.config.accuracy
+    assert isinstance(accuracy, SupernetConfig), "the run needs a supernet"
+    common = {name: getattr(accuracy, name) for name in TrainingConfig.model_fields}
+    training = StandAloneConfig(**{**common, "epochs": accuracy.epochs + config.finish.epochs})
+    front = api.front(run.path)
+    space = config.space.load().with_data(image_channels=data.image_channels, classes=data.classes)
+    work = [network_cost(space.layers(point.architecture)).macs for point in front.best]
+    # Scaled networks use their arithmetic less well: up to four times the most of the front, from half of its least.
+    spaces = family(data, (min(work) / 2, 4 * max(work)), options.hand)
+    folder = run.path / "hand_designed"
+    # None of theirs is refused for what INT8 costs it: it counts with the accuracy that it has.
+    finish = config.finish.model_copy(update={"max_int8_accuracy_drop": 0.99})
+    for number, one in enumerate(spaces, start=1):
+        print(f"{run.path}: {number} of {len(spaces)} by hand: {one.name}", file=sys.stderr, flush=True)
+        weights = TrainedAlone(
+            folder / "networks",
+            one,
+            data.without_test(),
+            training,
+            finish,
+            seed=config.seed,
+            flip=config.data.flip,
+            device=training_device(accuracy.threads),
+        )
+        finishing = Finishing(
+            weights=weights,
+            data=data,
+            config=finish,
+            devices=config.devices,
+            constraints=(),
+            folder=folder / "finish",
+            seed=config.seed,
+            preset=config.latency.preset,
+            flip=config.data.flip,
+            ray=config.ray,
+        )
+        yield from finishing.finish([Pick(one.smallest(), {})], say)
+
+
+def say(progress: Progress) -> None:
+    """Prints what is worth a line."""
+    if progress.notable:
+        print(f"  {progress.text}", file=sys.stderr, flush=True)
+
+
+def row(run: Run, family: str, bundle: Bundle, device: str) -> dict[str, object]:
+    """Returns what is known of a finished network's file on the device."""
+    report = bundle.report
+    found = [(file, one) for file in report.files for one in file.latencies if one.device == device]
+    file, latency = found[0] if found else (None, None)
+    return {
+        "run": run.config.name,
+        "seed": run.config.seed,
+        "family": family,
+        "network": report.key,
+        "macs": report.network.macs,
+        "parameters": report.network.parameters,
+        "device": run.config.devices[device].device,
+        "precision": run.config.devices[device].precision,
+        "latency_ms": latency.measured_ms if latency else None,
+        "test_accuracy": file.verification.accuracy if file else None,
+        "torch_test_accuracy": report.network.test_accuracy,
+        "refused": "; ".join(f"{refused.name}: {refused.reason}" for refused in report.refused),
+    }
+
+
+def models(rows: Sequence[dict[str, object]], family: str) -> list[Model]:
+    """Returns the models of a family that have both values."""
+    own = [one for one in rows if one["family"] == family and one["latency_ms"] and one["test_accuracy"] is not None]
+    return [Model(float(str(one["latency_ms"])), float(str(one["test_accuracy"]))) for one in own]
+
+
+def hypervolume_ratio(ours: Sequence[Model], theirs: Sequence[Model]) -> float:
+    """Returns the hypervolume of ours over theirs, from a tenth of the range beyond the worst of all models."""
+    losses = [[[model.latency_ms, 1 - model.accuracy] for model in side] for side in (ours, theirs)]
+    everything = np.vstack(losses)
+    corner = everything.max(0) + 0.1 * np.ptp(everything, 0)
+    own, other = (hypervolume(side, corner) for side in losses)
+    return own / other if other else float("inf")
+
+
+def gain_points(ours: Sequence[Model], theirs: Sequence[Model]) -> float:
+    """Returns by how many points of accuracy ours are better within equal budgets of latency, in the middle of them."""
+    sides = [np.array([[model.latency_ms, model.accuracy] for model in side]) for side in (ours, theirs)]
+    low = max(side[:, 0].min() for side in sides)
+    high = max(low, min(side[:, 0].max() for side in sides))
+    budgets = np.exp(np.log(low) + np.log(high / low) * np.linspace(1 / 3, 2 / 3, 101))
+    own, other = ([side[side[:, 0] <= budget, 1].max() for budget in budgets] for side in sides)
+    return 100 * float(np.mean(np.array(own) - np.array(other)))
+
+
+def main() -> None:
+    """Finishes what is missing, compares, and writes the CSV file and the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="searched runs, one for each seed")
+    parser.add_argument("--models", type=int, default=6, help="of each run's front")
+    parser.add_argument("--hand", type=int, default=8, help="hand-designed networks")
+    parser.add_argument("--csv", type=Path, default=RESULTS)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows: list[dict[str, object]] = []
+    figures: list[dict[str, object]] = []
+    for path in options.runs:
+        run = Run.open(path)
+        device = next(iter(run.config.devices))
+        keys = [point.key for point in api.pick(path, rule="spread", count=options.models)]
+        ours = [row(run, OURS, bundle, device) for bundle in api.finish(path, keys, say).bundles]
+        with run.locked():
+            data = load_data(run.config.data)
+            theirs = [row(run, THEIRS, bundle, device) for bundle in hand_designed(run, data, options)]
+        rows += [*ours, *theirs]
+        write_csv(options.csv, rows)
+        sides = models(ours, OURS), models(theirs, THEIRS)
+        if not all(sides):
+            raise SystemExit(f"{path}: no {OURS if sides[1] else THEIRS} model has a measured file: see {options.csv}")
+        figures.append(
+            {
+                "run": run.config.name,
+                "seed": run.config.seed,
+                "models": [len(side) for side in sides],
+                "hypervolume_ratio": round(hypervolume_ratio(*sides), 4),
+                "gain_points": round(gain_points(*sides), 3),
+            }
+        )
+        print(figures[-1], flush=True)
+    ratio, gain = (
+        statistics.fmean(float(str(one[name])) for one in figures) for name in ("hypervolume_ratio", "gain_points")
+    )
+    seeds = len({one["seed"] for one in figures})
+    reach = {
+        "hypervolume_ratio": {"value": round(ratio, 4), "goal": GOAL_HYPERVOLUME, "holds": ratio > GOAL_HYPERVOLUME},
+        "gain_points": {"value": round(gain, 3), "goal": GOAL_POINTS, "holds": gain >= GOAL_POINTS},
+        "seeds": {"value": seeds, "goal": GOAL_SEEDS, "holds": seeds >= GOAL_SEEDS},
+    }
+    if options.json:
+        machine = {"cpus": os.cpu_count(), "python": platform.python_version()}
+        content = {"figures": {"machine": machine, "runs": figures, "rows": rows}, "reach": reach}
+        options.json.write_text(json.dumps(content, indent=2))
+    for name, result in reach.items():
+        print(f"{name}: {result['value']}, goal {result['goal']}: {'holds' if result['holds'] else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()

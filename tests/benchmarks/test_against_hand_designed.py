@@ -1,0 +1,90 @@
+"""The parts of experiments/benchmarks/against_hand_designed.py, and the script on two small finished models."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas import api
+from nas.data import load_data
+from search_spaces.checksum import read_json
+from search_spaces.cost import network_cost
+from search_spaces.published import published
+from search_spaces.space import SearchSpace
+from tests.nas.test_config import DIGITS
+
+BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import against_hand_designed
+
+    return against_hand_designed
+
+
+def test_a_network_is_scaled_as_published_networks_are(benchmark) -> None:
+    for base in benchmark.BASES:
+        whole = SearchSpace(benchmark.scaled(base, 1.0, 1.0, 224))
+        counted = network_cost(whole.layers(whole.smallest())).parameters
+        assert counted == pytest.approx(published(base).parameters, rel=3e-3)
+    small = benchmark.scaled("mobilenet_v2", 0.25, 0.5, 28)
+    assert [stage.depth for stage in small.stages] == [(1,), (1,), (2,), (2,), (2,), (2,), (1,)]
+    assert small.stem.stride * np.prod([stage.stride for stage in small.stages]) == 4
+
+
+def test_the_family_is_spread_over_the_arithmetic_asked_for(benchmark) -> None:
+    data = load_data(api.load_config(DIGITS).data)
+    spaces = benchmark.family(data, (1e5, 5e6), 5)
+    macs = [network_cost(space.layers(space.smallest())).macs for space in spaces]
+    assert len(spaces) == 5
+    assert macs == sorted(macs)
+    assert macs[0] >= 1e5
+    assert macs[-1] <= 5e6
+
+
+def test_fronts_are_compared_where_both_have_models(benchmark) -> None:
+    theirs = [benchmark.Model(1.0, 0.80), benchmark.Model(4.0, 0.90)]
+    ours = [benchmark.Model(model.latency_ms, model.accuracy + 0.02) for model in theirs]
+    assert benchmark.gain_points(ours, theirs) == pytest.approx(2)
+    assert benchmark.gain_points(theirs, theirs) == 0
+    assert benchmark.hypervolume_ratio(theirs, theirs) == 1
+    # Ours from latency 1 with error .18 and 4 with .08, theirs .02 above, to the corner at latency 4.3 and error .212.
+    assert benchmark.hypervolume_ratio(ours, theirs) == pytest.approx(
+        (3.3 * 0.032 + 0.3 * 0.1) / (3.3 * 0.012 + 0.3 * 0.1), rel=1e-6
+    )
+
+
+@pytest.mark.slow
+def test_the_script_goes_the_whole_way_and_finds_again_what_is_finished(
+    benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = (
+        f"runs_dir={tmp_path}",
+        "space={name: tiny, resolution: [8]}",
+        "accuracy={method: supernet, epochs: 1}",
+        "data={name: digits, max_images: 300}",
+        "objectives=[accuracy, macs]",
+        "constraints=[]",
+        "search={sampler: random, budget: 4}",
+        "finish={models: 1, epochs: 1, max_int8_accuracy_drop: 0.9}",
+        "ray.executor=serial",
+    )
+    run = api.start(DIGITS, overrides)
+    api.search(run)
+    table, result = tmp_path / "rows.csv", tmp_path / "out.json"
+    arguments = [str(run.path), "--models", "1", "--hand", "1", "--csv", str(table), "--json", str(result)]
+    monkeypatch.setattr(sys, "argv", ["against_hand_designed.py", *arguments])
+    benchmark.main()
+    first = json.loads(result.read_text())
+    assert [row["family"] for row in first["figures"]["rows"]] == [benchmark.OURS, benchmark.THEIRS]
+    assert all(row["latency_ms"] > 0 for row in first["figures"]["rows"])
+    assert first["reach"]["seeds"] == {"value": 1, "goal": 2, "holds": False}
+    reports = {path: read_json(path)["finished_at"] for path in tmp_path.rglob("report.json")}
+    assert len(reports) == 2
+    benchmark.main()
+    assert {path: read_json(path)["finished_at"] for path in tmp_path.rglob("report.json")} == reports
+    assert json.loads(result.read_text()) == first
