@@ -60,9 +60,11 @@ def feature_tables(
 
     The arguments are those of `architecture_features`, and so are the errors.
     """
-    for name in dict.fromkeys(architecture.space for architecture in architectures):
-        rows = np.array([row for row, architecture in enumerate(architectures) if architecture.space == name])
-        yield rows, FeatureTable.of([architectures[row] for row in rows], columns, spaces.get(name))
+    rows_of: dict[str, list[int]] = {}
+    for row, architecture in enumerate(architectures):
+        rows_of.setdefault(architecture.space, []).append(row)
+    for name, rows in rows_of.items():
+        yield np.array(rows), FeatureTable.of([architectures[row] for row in rows], columns, spaces.get(name))
 
 
 @dataclass(frozen=True)
