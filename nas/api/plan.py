@@ -291,9 +291,8 @@ def _stages(
     stages = []
     if supernet and (run.supernet_dir / "supernet.safetensors").exists():
         stages.append(PlannedStage("train", 0.0, "done", "the supernet is trained"))
-    elif supernet and found:
-        text = f"{found.train_steps} steps of {found.train_step:.3g} s on this machine"
-        stages.append(PlannedStage("train", found.train_step * found.train_steps, "measured now", text))
+    elif isinstance(config.accuracy, SupernetConfig) and found:
+        stages.append(_training(config.accuracy, found))
     elif supernet:
         stages.append(PlannedStage("train", None, "unknown", f"{config.accuracy.epochs} epochs"))
     for device in dict.fromkeys(str(objective.device) for objective in unknown):
@@ -312,6 +311,14 @@ def _evaluated(run: Run) -> list[float]:
         attempts = ledger.attempts() if ledger.exists() else []
     done = (one for one in attempts if one.ending == "done" and one.finished_unix_s is not None)
     return [one.finished_unix_s - one.started_unix_s for one in done if one.finished_unix_s is not None]
+
+
+def _training(accuracy: SupernetConfig, found: TrialSeconds) -> PlannedStage:
+    # Each worker has its part of every batch; what they tell each other in between is not counted.
+    step = found.train_step / accuracy.workers
+    text = f"{found.train_steps} steps of {step:.3g} s on this machine"
+    text += f", {accuracy.workers} workers" if accuracy.workers > 1 else ""
+    return PlannedStage("train", step * found.train_steps, "measured now", text)
 
 
 def _measuring(config: ExperimentConfig, device: str) -> PlannedStage:

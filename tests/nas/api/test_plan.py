@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -83,6 +84,12 @@ def test_times_come_from_a_trial_and_from_evaluations_that_the_run_has_behind_it
     }  # fmt: skip
     assert all(stage.seconds for stage in trial.values())
     assert not list(tmp_path.iterdir())
+    (shared,) = [
+        one for one in plan_of(tmp_path, *small, "accuracy.workers=2", trial=True).stages if one.name == "train"
+    ]
+    steps, step = (float(word) for word in re.findall(r"\d[\d.e-]*", shared.text)[:2])
+    assert shared.seconds == pytest.approx(steps * step, rel=0.01)
+    assert shared.text.endswith("s on this machine, 2 workers")
 
     Small(tmp_path / "digits", budget=4, sampler="random").run()
     (search,) = [stage for stage in plan_of(tmp_path, *small).stages if stage.name == "search"]
