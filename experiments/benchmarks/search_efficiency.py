@@ -22,9 +22,10 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # before numpy: one core a run, so that times compare
 
 import numpy as np  # noqa: E402
+from mnasnet_surrogates import mnasnet_surrogates  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from search_methods import METHODS, SLOW_METHODS, run  # noqa: E402
-from search_problems import PROBLEMS, load_problem, mnasnet_surrogates  # noqa: E402
+from search_problems import PROBLEMS, load_problem  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "search_efficiency.csv"
 MARKS = (50, 100, 200, 300)
