@@ -1,5 +1,6 @@
 """TensorBoard: event files in the run directory; ``tensorboard --logdir runs`` shows all runs beside each other."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,8 @@ class TensorBoard(Recorder):
     def __init__(self, folder: Path) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder))
+        # A file is named by the second: two starts within one would be one file, and the first start's values gone.
+        self._writer = SummaryWriter(str(folder), filename_suffix=f".{time.time_ns()}")
         self._last = 0
 
     def log(self, steps: Sequence[Step]) -> None:

@@ -1,5 +1,6 @@
 """Energy from folders like sysfs, whose counters rise while the tests run."""
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -199,8 +200,12 @@ def test_a_gpu_without_its_library_is_told_how_to_get_it(monkeypatch: pytest.Mon
 
 def test_a_device_on_this_machine_tells_the_energy_of_its_process(machine: Machine) -> None:
     def cpu_seconds() -> float:
-        children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-        return sum(child.cpu_times().user + child.cpu_times().system for child in children)
+        found = 0.0
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end between two looks at it
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found += child.cpu_times().user + child.cpu_times().system
+        return found
 
     begin = time.monotonic()
     machine.with_rapl()
