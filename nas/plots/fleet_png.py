@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.fleet import FleetPlan
-from nas.plots.png_file import write_png
+from nas.plots.png_file import one_chart, write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,10 +17,7 @@ def write_fleet_png(plan: FleetPlan, path: Path) -> None:
 
 def draw_fleet(plan: FleetPlan) -> "Figure":
     """Returns the figure of a fleet."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = one_chart()
     sizes = sorted(plan.fleets)
     fleets = [plan.fleets[size] for size in sizes]
     axes.errorbar(
@@ -53,8 +50,5 @@ def draw_fleet(plan: FleetPlan) -> "Figure":
     axes.set_xlabel("networks to maintain")
     axes.set_ylabel("regret (accuracy lost, share-weighted)")
     axes.set_title(f"Fleet of {plan.run}: {len(plan.devices)} devices", loc="left")
-    axes.grid(color="#e8edf1")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper right", frameon=False)
     return figure

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nas.front import Front, FrontPoint
 from nas.pareto import non_dominated
 from nas.plots.labels import axis_label
-from nas.plots.png_file import write_png
+from nas.plots.png_file import one_chart, write_png
 from nas.trust import RankingTrust
 
 if TYPE_CHECKING:
@@ -37,14 +37,11 @@ def write_front_png(front: Front, path: Path, cost: str | None = None, trust: Ra
 
 def draw_front(front: Front, cost: str | None = None, trust: RankingTrust | None = None) -> "Figure":
     """Returns the figure of a front; the arguments are those of `write_front_png`."""
-    from matplotlib.figure import Figure
-
     names = [objective.name for objective in front.costs]
     cost = cost or names[0]
     if cost not in names:
         raise ValueError(f"a cost must be one of {names}, got {cost!r}")
-    figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = one_chart()
     broken = [point for point in front.points if not point.feasible]
     dominated = [point for point in front.points if point.feasible and not point.on_front]
     if broken:
@@ -61,9 +58,6 @@ def draw_front(front: Front, cost: str | None = None, trust: RankingTrust | None
     axes.set_xlabel(axis_label(front, cost))
     axes.set_ylabel(axis_label(front, "accuracy"))
     axes.set_title(f"Pareto front of {front.run}: {len(front.best)} of {len(front.points)} networks", loc="left")
-    axes.grid(color="#e8edf1")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     if front.points:
         handles, labels = axes.get_legend_handles_labels()
         # Error bars come last by themselves; the front belongs first.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from nas.plots.latency_report import LatencyReport
 from nas.plots.learning_png import draw_curve
-from nas.plots.png_file import write_png
+from nas.plots.png_file import make_plain, write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,8 +53,6 @@ def draw_latency(report: LatencyReport) -> "Figure":
         draw_curve(axes, report.curve)
         axes.set_title("Learning curve", loc="left")
     for axes in (fit, stages):
-        axes.grid(color="#e8edf1")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        make_plain(axes)
     figure.suptitle(f"{report.predictor} on {report.device}", x=0.01, ha="left")
     return figure

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency_predictors.learning_curve import LearningStep
-from nas.plots.png_file import write_png
+from nas.plots.png_file import one_chart, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,10 +31,7 @@ def draw_learning(
     steps: Sequence[LearningStep], title: str, *, wanted: float | None = None, found: float | None = None
 ) -> "Figure":
     """Returns the figure of a learning curve; the arguments are those of `write_learning_png`."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = one_chart()
     draw_curve(axes, steps, wanted=wanted, found=found)
     axes.set_title(title, loc="left")
     return figure
@@ -64,7 +61,4 @@ def draw_curve(
     axes.set_xticks(rows)
     axes.set_xlabel("networks measured")
     axes.set_ylabel("mean error (%)")
-    axes.grid(color="#e8edf1")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper right", frameon=False)

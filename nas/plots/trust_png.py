@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.plots.png_file import write_png
+from nas.plots.png_file import one_chart, write_png
 from nas.trust import RankingTrust
 
 if TYPE_CHECKING:
@@ -17,10 +17,7 @@ def write_trust_png(trust: RankingTrust, path: Path) -> None:
 
 def draw_trust(trust: RankingTrust) -> "Figure":
     """Returns the figure of a complete trust: mean over the seeds, with a bar from the least to the greatest."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = one_chart()
     for on_front, colour, label in ((False, "#8a97a3", "from the space"), (True, "#1f6fb4", "from the front")):
         networks = [network for network in trust.networks if network.on_front == on_front]
         means = [sum(network.trained.values()) / len(network.trained) for network in networks]
@@ -49,8 +46,5 @@ def draw_trust(trust: RankingTrust) -> "Figure":
     )
     axes.set_xlabel("accuracy with the supernet's weights (fraction of the validation split)")
     axes.set_ylabel("accuracy trained by itself (fraction)")
-    axes.grid(color="#e8edf1")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)
     return figure
