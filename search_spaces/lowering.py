@@ -44,18 +44,10 @@ class Lowering:
             ]
             for number, stage in enumerate(table.stages, start=1)
         ]
-        # Of stem, stages and head: the dimensions that decide it, those of a single choice included.
+        # Of stem, stages and head: all dimensions of their blocks, and how many blocks there are.
         self._names = [
-            ("stem.channels",),
-            *(
-                (
-                    f"stage{number}.channels",
-                    f"stage{number}.depth",
-                    *sorted({name for own in blocks for name, _ in own}),
-                )
-                for number, blocks in enumerate(self._words, start=1)
-            ),
-            (),
+            tuple(dict.fromkeys((f"stage{number}.depth", *chain.from_iterable(blocks))))
+            for number, blocks in enumerate(block_dimensions(table))
         ]
 
     def stages(self, architecture: Architecture) -> tuple[tuple[Block, ...], ...]:
@@ -74,7 +66,7 @@ class Lowering:
         end: _End = IMAGE, table.image_channels, int(get("resolution", table.resolution[0]))
         found: list[tuple[Block, ...]] = []
         for number, names in enumerate(self._names):
-            key = (number, width, end, *map(get, names))
+            key = (number, end, *map(get, names))
             if key not in self._stages:
                 if len(self._stages) >= _MOST_STAGES:
                     self._stages.clear()
