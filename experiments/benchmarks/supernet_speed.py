@@ -101,6 +101,20 @@ class Side(Protocol):
         """Returns how many parameters a subnet has."""
 
 
+def _add_gradients(
+    network: torch.nn.Module,
+    activate: Callable[[Architecture], object],
+    subnets: list[Architecture],
+    images: Tensor,
+    labels: Tensor,
+    clock: Clock,
+) -> None:
+    for subnet in subnets:
+        activate(subnet)
+        loss = clock.timed("forward", lambda: F.cross_entropy(network(images), labels))
+        clock.timed("backward", loss.backward)
+
+
 class Ours:
     """The product's supernet, trained and evaluated by the product's own parts."""
 
@@ -119,10 +133,7 @@ class Ours:
         self._supernet.train()
         images = images.contiguous(memory_format=torch.channels_last)
         self._optimizer.zero_grad(set_to_none=True)
-        for subnet in subnets:
-            self._supernet.activate(subnet)
-            loss = clock.timed("forward", lambda: F.cross_entropy(self._supernet(images), labels))
-            clock.timed("backward", loss.backward)
+        _add_gradients(self._supernet, self._supernet.activate, subnets, images, labels, clock)
         clock.timed("optimizer", self._optimizer.step)
 
     def evaluate(
@@ -172,10 +183,7 @@ class Reference:
         """Takes one training step, as `train_one_epoch` of its progressive_shrinking.py does."""
         self._network.train()
         self._network.zero_grad()
-        for subnet in subnets:
-            self._activate(subnet)
-            loss = clock.timed("forward", lambda: F.cross_entropy(self._network(images), labels))
-            clock.timed("backward", loss.backward)
+        _add_gradients(self._network, self._activate, subnets, images, labels, clock)
         clock.timed("optimizer", self._optimizer.step)
 
     def evaluate(
