@@ -8,8 +8,14 @@ averaging; Rasmussen and Williams, "Gaussian Processes for Machine Learning", 20
 integrated out as in section 2.7). Measurements of phones have outliers of 30 % and more, so noise follows Student's t,
 fitted by iteratively reweighted rows (Lange, Little and Taylor, JASA 84, 1989).
 
-The process is linear in the features, so what is learned is one vector of weights: the predictor stands alone, without
-the bank.
+A device may be unlike all of the bank (the first FPGA among GPUs). Then the non-negative costs that its own rows tell
+(`latency_predictors.linear`) are the better guess, and the geometric mean of both often better still. Their share is
+averaged too, by how well each would have predicted the rows that its fold left out: errors are taken for Laplace
+distributed with a scale that is not known, which makes a share as likely as its mean absolute error to the power of
+minus the number of rows. Ten rows can mislead, so that the bank alone is right counts as `TRUST` likely beforehand.
+
+Process and costs are linear in the features, so what is learned is two vectors of weights: the predictor stands alone,
+without the bank.
 """
 
 from collections.abc import Sequence
@@ -21,6 +27,7 @@ from numpy.typing import NDArray
 
 from latency_predictors.base import LatencyPredictor, Model
 from latency_predictors.features import FEATURE_NAMES
+from latency_predictors.linear import fit_costs, log_costs
 from latency_predictors.source_bank import SourceBank, signed_log
 
 Floats = NDArray[np.float64]
@@ -37,6 +44,11 @@ DEGREES = 2.0
 """Of freedom of the noise: heavy tails."""
 ROUNDS = 4
 """Of reweighting."""
+SHARES: Floats = np.linspace(0, 1, 11)
+"""Of the costs that the device's own rows tell, in the prediction."""
+TRUST = 0.9
+"""Probability, before any row, that the share of the own costs is none."""
+_LEAST_ERROR = 1e-6  # relative; below it errors are rounding
 _SETTINGS: Floats = np.array(list(product(BANK, LOCAL, RANGE, NOISE)))
 
 
@@ -78,9 +90,26 @@ class TransferPredictor(LatencyPredictor):
         if self._bank is None:
             raise RuntimeError("a transfer predictor needs a source bank to learn from")
         inputs = self._bank.inputs(features)
-        return [_learn(self._bank, inputs[seen], logs[seen], own[seen]) for own in weights.T for seen in [own > 0]]
+        seen = weights.T > 0
+        models = [
+            _learn(self._bank, inputs[rows], logs[rows], own[rows]) for own, rows in zip(weights.T, seen, strict=True)
+        ]
+        costs = fit_costs(features[:, self._summable], logs, weights)
+        # Each row as those models see it that have not learned from it.
+        unseen = ~seen[1:]
+        by_bank = (self._from_bank(models[1:], features) - logs)[unseen]
+        by_costs = (log_costs(costs[1:], features[:, self._summable]) - logs)[unseen]
+        share = {"share": np.array([_own_share(by_bank, by_costs)])}
+        return [model | own | share for model, own in zip(models, costs, strict=True)]
 
     def _predict(self, models: Sequence[Model], features: Floats) -> Floats:
+        logs = self._from_bank(models, features)
+        if "share" not in models[0]:  # saved by an earlier version
+            return logs
+        share = float(models[0]["share"][0])
+        return (1 - share) * logs + share * log_costs(models, features[:, self._summable])
+
+    def _from_bank(self, models: Sequence[Model], features: Floats) -> Floats:
         # One product with the features as they are, and one with the few logarithms that count: no copy of the table.
         kept = models[0]["inverse_scale"] > 0  # of the bank, and so the same in all
         slopes = np.zeros((len(models), len(kept)))
@@ -90,6 +119,19 @@ class TransferPredictor(LatencyPredictor):
         logs = plain @ features.T + logged[:, used] @ signed_log(features[:, used]).T
         constants = [model["constant"] - model["centre"] @ own for model, own in zip(models, slopes, strict=True)]
         return np.asarray(logs + np.stack(constants))
+
+
+def _own_share(by_bank: Floats, by_costs: Floats) -> float:
+    """Returns the expected share of the own costs; see the module.
+
+    Args:
+        by_bank: ``(n,)``, log errors of what the bank says, of rows held out.
+        by_costs: ``(n,)``, log errors of the own costs, of the same rows.
+    """
+    errors = np.abs(np.outer(1 - SHARES, by_bank) + np.outer(SHARES, by_costs)).mean(axis=1) + _LEAST_ERROR
+    before = np.where(SHARES == 0, TRUST, (1 - TRUST) / (len(SHARES) - 1))
+    likely = before * np.power(errors / errors.min(), -len(by_bank))
+    return float(SHARES @ likely / likely.sum())
 
 
 def _learn(bank: SourceBank, inputs: Floats, logs: Floats, weights: Floats) -> Model:

@@ -82,6 +82,8 @@ METRICS: Mapping[str, Callable[[Sequence[LayerSpec], Precision], int]] = {
     "peak_activation_bytes": peak_activation_bytes,
 }
 """The costs by the names of `Cost`, for who needs only one of them."""
+ADDITIVE = ("macs", "parameters", "weight_bytes")
+"""Those that are sums over layers."""
 
 
 def network_cost(layers: Sequence[LayerSpec], precision: Precision = "fp32") -> Cost:

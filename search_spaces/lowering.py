@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, product
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.errors import InputError
@@ -23,6 +23,28 @@ _OF_A_STAGE = ("squeeze_excite", "activation")
 _WORDS = ("op", *_OF_A_BLOCK, *_OF_A_STAGE)
 _MOST_STAGES = 1 << 16
 """Kept: of a stage that shares nothing there are thousands in each resolution."""
+_MOST_NETWORKS = 1 << 11
+"""Kept: a search asks one thing after the other of the same few hundred."""
+_T = TypeVar("_T")
+
+
+class PerBlock(Generic[_T]):
+    """A function of blocks that is worked out once for each.
+
+    Args:
+        function: of a block of `Lowering.stages`.
+    """
+
+    def __init__(self, function: Callable[[Block], _T]) -> None:
+        self._function = function
+        self._known: dict[int, tuple[Block, _T]] = {}  # by identity: to hash the layers takes far longer
+
+    def __call__(self, block: Block) -> _T:
+        """Returns the function's value."""
+        known = self._known.get(id(block))
+        if known is None or known[0] is not block:
+            known = self._known[id(block)] = block, self._function(block)
+        return known[1]
 
 
 class Lowering:
@@ -36,6 +58,7 @@ class Lowering:
         self._table = table
         self._stages: dict[tuple[object, ...], tuple[tuple[Block, ...], _End]] = {}  # by all that decides a stage
         self._blocks: dict[tuple[object, ...], Block] = {}  # by all that decides a block
+        self._networks: dict[Architecture, tuple[tuple[Block, ...], ...]] = {}
         # Of each block of each stage: the dimensions that decide it, with the choice where there is no dimension.
         self._words: list[list[list[tuple[str, Choice]]]] = [
             [
@@ -61,6 +84,13 @@ class Lowering:
         Raises:
             InputError: a block's class makes another shape than it must.
         """
+        if architecture not in self._networks:
+            if len(self._networks) >= _MOST_NETWORKS:
+                self._networks.clear()
+            self._networks[architecture] = self._make(architecture)
+        return self._networks[architecture]
+
+    def _make(self, architecture: Architecture) -> tuple[tuple[Block, ...], ...]:
         get, table, known = dict(architecture.values).get, self._table, len(self._blocks)
         width = float(get("width", table.width[0]))
         end: _End = IMAGE, table.image_channels, int(get("resolution", table.resolution[0]))

@@ -136,7 +136,7 @@ def seed_rows(name: str, task: Task, table: LatencyTable, seed: int) -> Iterator
         for samples in SAMPLES:
             chosen = drawn[choose_networks(bank, table.features[drawn], samples, rng)]
             for method, rows in (("chosen", chosen), ("random", drawn[:samples])):
-                predictor = TransferPredictor("latency_ms", device, seed=seed, bank=bank)
+                predictor = TransferPredictor("latency_ms", device, seed=seed, columns=table.columns, bank=bank)
                 predictor.fit_features(table.features[rows], table.values[rows, index])
                 prediction = predictor.predict_features(table.features[test])
                 yield row | {"method": method, "samples": samples, **interval_figures(prediction, measured)}

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, product
 from pathlib import Path
 
@@ -20,6 +21,17 @@ DEGENERATE_MS = 0.3
 """NAS-Bench-201 cells under this are networks whose output does not depend on the input."""
 _EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 _PATHS = ((3,), (1, 5), (0, 4), (0, 2, 5))
+_OPERATIONS = ("none", "skip", "conv_1x1", "conv_3x3", "pool")
+_COUNTED = (2, 3, 4)  # of the operations, those that compute
+CELL_WORK = (
+    *(f"written.{operation}" for operation in _OPERATIONS),
+    *(f"live.{operation}" for operation in _OPERATIONS[1:]),
+    *(f"once.{operation}" for operation in _OPERATIONS[2:]),
+    *(f"chain.{operation}" for operation in _OPERATIONS[2:]),
+)
+"""What a runtime does for a cell: every edge as written (frameworks that go line by line), the edges that matter to the
+output, each different computation once (compilers share pools of one input), the longest chain (edges in parallel).
+"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class LatencyTable:
         values: ``(n, D)`` milliseconds for one call.
         devices: D names.
         groups: ``(n,)``; networks that compute the same function share a number.
+        columns: p names of the features.
     """
 
     space: str
@@ -39,19 +52,12 @@ class LatencyTable:
     values: Floats
     devices: tuple[str, ...]
     groups: Integers
+    columns: tuple[str, ...]
 
     @property
     def families(self) -> tuple[str, ...]:
         """Family of each device: all batch sizes of a GPU, all runtimes of a board are one."""
         return tuple(map(device_family, self.devices))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the features: choices first, then the physical ones, where the encoding is known."""
-        if self.space not in list_encodings():
-            return tuple(f"column={number}" for number in range(self.features.shape[1]))
-        choices = self.features.shape[1] - len(FEATURE_NAMES)
-        return (*(f"choice={number}" for number in range(choices)), *FEATURE_NAMES)
 
 
 def load_table(path: Path, *, kinds: tuple[str, ...] | None = None) -> LatencyTable:
@@ -80,13 +86,9 @@ def load_table(path: Path, *, kinds: tuple[str, ...] | None = None) -> LatencyTa
         complete, values = [arch for arch, good in zip(complete, alive, strict=True) if good], values[alive]
     vectors = np.array([json.loads(arch) for arch in complete])
     groups = _groups(path.with_name("nasbench201_accuracy.parquet"), complete) if space == "nasbench201" else None
-    return LatencyTable(
-        space,
-        vector_features(space, vectors),
-        values,
-        tuple(devices),
-        np.arange(len(vectors)) if groups is None else groups,
-    )
+    features, columns = vector_features(space, vectors)
+    groups = np.arange(len(vectors)) if groups is None else groups
+    return LatencyTable(space, features, values, tuple(devices), groups, columns)
 
 
 def _groups(path: Path, architectures: list[str]) -> Integers | None:
@@ -97,16 +99,21 @@ def _groups(path: Path, architectures: list[str]) -> Integers | None:
     return np.array([group.get(arch, -1 - index) for index, arch in enumerate(architectures)])
 
 
-def vector_features(space: str, vectors: Integers) -> Floats:
-    """Returns features ``(n, p)`` of integer vectors; an unknown encoding is taken as categories."""
+def vector_features(space: str, vectors: Integers) -> tuple[Floats, tuple[str, ...]]:
+    """Returns features ``(n, p)`` of integer vectors and their names: choices, and what costs are summed over.
+
+    An unknown encoding is taken as categories.
+    """
     if space == "nasbench201":
-        return _cell_features(vectors)
-    if space not in list_encodings():
-        return _one_hot(vectors)
-    public = encoding(space)
-    layers = public.search_space.layers
-    physical = network_features(layers(public.decode(vector)) for vector in vectors.tolist())
-    return np.hstack([_one_hot(vectors), physical])
+        choices, physical, names = _cell_features(vectors), _cell_work(vectors), CELL_WORK
+    elif space in list_encodings():
+        public = encoding(space)
+        layers = public.search_space.layers
+        choices, names = _one_hot(vectors), FEATURE_NAMES
+        physical = network_features(layers(public.decode(vector)) for vector in vectors.tolist())
+    else:
+        choices, physical, names = _one_hot(vectors), np.empty((len(vectors), 0)), ()
+    return np.hstack([choices, physical]), (*(f"choice={number}" for number in range(choices.shape[1])), *names)
 
 
 def _one_hot(vectors: Integers) -> Floats:
@@ -136,6 +143,40 @@ def _cell_features(vectors: Integers) -> Floats:
         costs = np.log(fixed + conv * (3 * threes + ones) + pool * pools + 0.05 * skips)
         found += [costs[:, None], np.square(costs)[:, None]]
     return np.hstack(found)
+
+
+def _cell_work(vectors: Integers) -> Floats:
+    """Returns the counts `CELL_WORK` of ``(n, 6)`` cells."""
+    live = _live(vectors)
+    counts = [(vectors == op).sum(axis=1) for op in range(5)] + [(live == op).sum(axis=1) for op in range(1, 5)]
+    return np.hstack([np.stack(counts, axis=1), [_computations(tuple(cell)) for cell in live.tolist()]]).astype(float)
+
+
+@cache
+def _computations(live: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the different 1x1 and 3x3 convolutions and pools of a live cell, and those of its longest chain.
+
+    A value is the set of terms that are added up; a term is a pool, or an edge's own weights, of a value.
+    """
+    values: list[frozenset[object]] = [frozenset({"input"})]
+    chains = [(0, 0, 0)]
+    made: dict[object, int] = {}
+    for node in (1, 2, 3):
+        terms: set[object] = set()
+        longest = (0, 0, 0)
+        for (start, end), edge, op in zip(_EDGES, range(len(_EDGES)), live, strict=True):
+            if end != node or op == 0:
+                continue
+            chain = tuple(count + (op == kind) for count, kind in zip(chains[start], _COUNTED, strict=True))
+            longest = max(longest, chain, key=lambda counts: counts[0] / 3 + counts[1] + counts[2])
+            if op in _COUNTED:
+                made[term := (values[start], "pool" if op == 4 else edge)] = op
+                terms.add(term)
+            else:
+                terms |= values[start]
+        values.append(frozenset(terms))
+        chains.append(longest)
+    return (*(list(made.values()).count(op) for op in _COUNTED), *chains[3])
 
 
 def _live(vectors: Integers) -> Integers:

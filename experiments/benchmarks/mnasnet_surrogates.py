@@ -55,12 +55,18 @@ def mnasnet_features(vectors: NDArray[np.int64]) -> Floats:
     return features_of_sums(sums.sum(1) + rest)
 
 
+@cache
+def mnasnet_cost_columns() -> tuple[str, ...]:
+    """Returns the names of the columns that the product's predictors learn from."""
+    dimensions = load_space("efficientnet").dimensions
+    return (*FEATURE_NAMES, *(f"{dimension.name}={choice}" for dimension in dimensions for choice in dimension.choices))
+
+
 def mnasnet_cost_features(vectors: NDArray[np.int64]) -> Floats:
-    """Returns the columns that the product's predictors learn from."""
+    """Returns those columns."""
     space, public = load_space("efficientnet"), encoding("mnasnet_anb")
-    names = [f"{dimension.name}={choice}" for dimension in space.dimensions for choice in dimension.choices]
     architectures = [public.decode(vector) for vector in vectors.tolist()]
-    return architecture_features(architectures, (*FEATURE_NAMES, *names), {space.name: space})
+    return architecture_features(architectures, mnasnet_cost_columns(), {space.name: space})
 
 
 def _inputs(vectors: NDArray[np.int64]) -> Floats:

@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from latency_tables import vector_features
-from mnasnet_surrogates import SURROGATE_DEVICES, mnasnet_cost_features, mnasnet_features, mnasnet_surrogates
+from mnasnet_surrogates import (
+    SURROGATE_DEVICES,
+    mnasnet_cost_columns,
+    mnasnet_cost_features,
+    mnasnet_features,
+    mnasnet_surrogates,
+)
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from sklearn.linear_model import Ridge
@@ -60,6 +66,7 @@ class Problem:
         losses: ``(n, 2)`` error and cost; NaN error where the table does not hold the network.
         connected: ``(n,)`` whether the output of ``(n, d)`` vectors depends on the input at all.
         cost_features: ``(n, p)`` of ``(n, d)`` vectors, what a predictor of the cost learns from.
+        cost_columns: p names of those features.
         sources: ``(n, s)`` costs on devices of other families, for a predictor that is transferred from them.
         low: ``(2,)`` least losses of a uniform sample.
         high: ``(2,)`` their 99th percentile.
@@ -74,6 +81,7 @@ class Problem:
     losses: Callable[[NDArray[np.int64]], Floats]
     connected: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
     cost_features: Callable[[NDArray[np.int64]], Floats]
+    cost_columns: tuple[str, ...]
     sources: Callable[[NDArray[np.int64]], Floats]
     low: Floats
     high: Floats
@@ -176,9 +184,7 @@ def nasbench201(data: Path, device: str) -> Problem:
 
     place = {cell: row for row, cell in enumerate(everything)}
 
-    @cache
-    def cost_features() -> Floats:
-        return vector_features("nasbench201", np.array(everything))
+    cost_features, cost_columns = vector_features("nasbench201", np.array(everything))
 
     @cache
     def sources() -> Floats:
@@ -198,7 +204,8 @@ def nasbench201(data: Path, device: str) -> Problem:
         costs=lambda vectors: np.array([filled[tuple(row)] for row in vectors.tolist()]),
         losses=lambda vectors: np.array([table[tuple(row)] for row in vectors.tolist()]).reshape(-1, 2),
         connected=lambda vectors: _nasbench201_features(vectors)[:, _LONGEST_PATH] > 0,
-        cost_features=of_cells(cost_features),
+        cost_features=of_cells(lambda: cost_features),
+        cost_columns=cost_columns,
         sources=of_cells(sources),
         low=losses.min(0),
         high=np.quantile(losses, 0.99, axis=0),
@@ -248,6 +255,7 @@ def mnasnet(data: Path, device: str) -> Problem:
         losses=losses,
         connected=lambda vectors: np.ones(len(vectors), dtype=np.bool_),
         cost_features=mnasnet_cost_features,
+        cost_columns=mnasnet_cost_columns(),
         sources=lambda vectors: np.exp([surrogates[d](vectors) for d in SURROGATE_DEVICES if d != device]).T,
         low=sample.min(0),
         high=np.quantile(sample, 0.99, axis=0),

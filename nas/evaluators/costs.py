@@ -1,13 +1,17 @@
 """The cheap terms of a search: exact counts from the layers; latency, energy and memory from learned predictors."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Protocol
 
 from latency_predictors.base import LatencyPredictor
 from nas.errors import InputError
 from nas.objectives import Objective, Value
 from search_spaces.architecture import Architecture
-from search_spaces.cost import METRICS, Precision
+from search_spaces.cost import ADDITIVE, METRICS, Precision
+from search_spaces.layer import LayerSpec
+from search_spaces.lowering import PerBlock
 from search_spaces.space import SearchSpace
 
 
@@ -45,6 +49,7 @@ class AnalyticAndPredictedCosts:
         self._objectives = tuple(dict.fromkeys(o for o in objectives if o.metric != "accuracy"))
         self._precisions = dict(precisions)
         self._predictors = dict(predictors)
+        self._of_blocks = {o: PerBlock(partial(self._count, o)) for o in self._objectives if o.metric in ADDITIVE}
         for objective in self._objectives:
             name = objective.predictor
             known = self._predictors if name else self._precisions
@@ -70,8 +75,14 @@ class AnalyticAndPredictedCosts:
                 for row, mean, lower, upper in zip(costs, *(column.tolist() for column in columns), strict=True):
                     row[objective.name] = Value(mean, "predicted", lower, upper)
                 continue
-            precision = self._precisions[objective.device] if objective.device else "fp32"
             for row, architecture in zip(costs, architectures, strict=True):
-                layers = self._space.layers(architecture)
-                row[objective.name] = Value(METRICS[objective.metric](layers, precision), "analytic")
+                row[objective.name] = Value(self._counted(objective, architecture), "analytic")
         return costs
+
+    def _counted(self, objective: Objective, architecture: Architecture) -> int:
+        if objective in self._of_blocks:
+            return sum(map(self._of_blocks[objective], chain.from_iterable(self._space.stages(architecture))))
+        return self._count(objective, self._space.layers(architecture))
+
+    def _count(self, objective: Objective, layers: Sequence[LayerSpec]) -> int:
+        return METRICS[objective.metric](layers, self._precisions[objective.device] if objective.device else "fp32")

@@ -6,7 +6,7 @@ import pytest
 from latency_predictors.catalog import Catalog
 from latency_predictors.few_shot import FewShot, learn_few_shot
 from search_spaces.errors import InputError
-from tests.latency_predictors.test_transfer import TEST, Floats, bank_of, world
+from tests.latency_predictors.test_transfer import COLUMNS, TEST, Floats, bank_of, world
 
 
 def learn(target: Floats, features: Floats, values: Floats, samples: int = 20, **options: object) -> FewShot:
@@ -16,7 +16,8 @@ def learn(target: Floats, features: Floats, values: Floats, samples: int = 20, *
         asked.append(row)
         return float(target[row])
 
-    found = learn_few_shot(bank_of(features, values), features[:200], measure, samples, device="new", **options)  # type: ignore[arg-type]
+    bank = bank_of(features, values)
+    found = learn_few_shot(bank, features[:200], measure, samples, device="new", **{"names": COLUMNS} | options)  # type: ignore[arg-type]
     assert tuple(asked) == found.measured
     return found
 

@@ -11,6 +11,7 @@ from search_spaces.errors import InputError
 Floats = NDArray[np.float64]
 
 FEATURES = 24
+COLUMNS = tuple(f"layer{number}.macs" for number in range(FEATURES))
 SOURCES = ("a1", "a2", "b1", "b2", "c1")
 TEST = slice(200, 400)
 
@@ -32,7 +33,7 @@ def bank_of(features: Floats, values: Floats) -> SourceBank:
 def transferred(
     features: Floats, values: Floats, target: Floats, rows: Floats | list[int] | range
 ) -> TransferPredictor:
-    predictor = TransferPredictor("latency_ms", "new", bank=bank_of(features, values))
+    predictor = TransferPredictor("latency_ms", "new", columns=COLUMNS, bank=bank_of(features, values))
     return predictor.fit_features(features[list(rows)], target[list(rows)])
 
 
@@ -77,10 +78,33 @@ def test_a_device_that_resembles_none_is_told_by_its_share_of_the_bank() -> None
     assert transferred(features, values, strange, range(20)).bank_share < 0.6
 
 
+def test_a_device_that_resembles_none_is_predicted_from_its_own_costs() -> None:
+    features, values = world()
+    # What it pays is added up, unlike the logarithms of all others, and for other things.
+    costs = np.where(np.arange(FEATURES) % 4 == 0, 1.0, 0.0)
+    strange = (1 + features @ costs) * np.exp(np.random.default_rng(3).normal(0, 0.02, len(features)))
+    predictor = transferred(features, values, strange, range(20))
+    errors = np.abs(predictor.predict_features(features[TEST]).mean / strange[TEST] - 1)
+    from_bank = SourceBank.fit(features[:200], values[:200, :5], SOURCES)
+    assert errors.mean() < 0.08
+    assert float(predictor.arrays()["0.share"][0]) > 0.5
+    alike = TransferPredictor("latency_ms", "new", columns=COLUMNS, bank=from_bank)
+    alike.fit_features(features[:20], values[:20, 5])
+    assert float(alike.arrays()["0.share"][0]) < 0.1
+
+
+def test_a_predictor_of_an_earlier_version_predicts_from_the_bank_alone() -> None:
+    features, values = world()
+    arrays = transferred(features, values, values[:, 5], range(20)).arrays()
+    earlier = {name: array for name, array in arrays.items() if name.split(".")[-1] not in {"share", "costs", "floor"}}
+    predicted = TransferPredictor.restore("latency_ms", "new", 0, earlier, COLUMNS).predict_features(features[TEST])
+    assert (np.abs(predicted.mean / values[TEST, 5] - 1) < 0.1).mean() > 0.9
+
+
 def test_a_restored_predictor_predicts_the_same_without_the_bank() -> None:
     features, values = world()
     predictor = transferred(features, values, values[:, 5], range(12))
-    again = TransferPredictor.restore("latency_ms", "new", 0, predictor.arrays())
+    again = TransferPredictor.restore("latency_ms", "new", 0, predictor.arrays(), COLUMNS)
     for one, other in zip(
         vars(predictor.predict_features(features)).values(),
         vars(again.predict_features(features)).values(),

@@ -19,7 +19,7 @@ from nas.search.samplers.parameters import Params
 from search_spaces.architecture import Architecture
 from search_spaces.cost import layer_macs, layer_parameters
 from search_spaces.layer import LayerSpec
-from search_spaces.lowering import Block
+from search_spaces.lowering import Block, PerBlock
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +70,8 @@ class ArchitectureKnowledge:
         self._last: Sequence[Params] = ()
         self._last_architectures: list[Architecture] = []
         self._last_values: list[dict[str, Value]] = []
-        self._sums: dict[int, tuple[Block, Floats]] = {}
+        stages = len(problem.space.table.stages)
+        self._sums = PerBlock(lambda block: sum((layer_sums(layer, stages) for layer in block), np.zeros(7 + stages)))
         known = costs.costs_of([problem.space.smallest()])[0]
         self._columns = tuple(place for place, term in enumerate(problem.objectives) if term.name in known)
 
@@ -104,16 +105,7 @@ class ArchitectureKnowledge:
         for architecture in self._architectures(many):
             starts.append(len(blocks))
             blocks.extend(chain.from_iterable(self._problem.space.stages(architecture)))
-        return features_of_sums(np.add.reduceat(np.array([self._sums_of(block) for block in blocks]), starts))
-
-    def _sums_of(self, block: Block) -> Floats:
-        """Returns the sum of the `layer_sums` of a block's layers."""
-        known = self._sums.get(id(block))  # to hash its layers takes far longer
-        if known is None or known[0] is not block:
-            stages = len(self._problem.space.table.stages)
-            sums = sum((layer_sums(layer, stages) for layer in block), np.zeros(7 + stages))
-            known = self._sums[id(block)] = block, sums
-        return known[1]
+        return features_of_sums(np.add.reduceat(np.array([self._sums(block) for block in blocks]), starts))
 
     def _costs(self, many: Sequence[Params]) -> Floats:
         names = [self._problem.objectives[place].name for place in self._columns]

@@ -14,7 +14,7 @@ from nas.search.samplers.knowledge import Candidates
 Floats = NDArray[np.float64]
 
 _FIT_ROWS = 200
-_CONDITION_ROWS = 500
+_CONDITION_ROWS = 300
 """Most finished trials that hyperparameters are fitted to, and that the posterior is conditioned on: bounds the time of
 a proposal. Of more, those nearest to the front are taken, and the others at even intervals."""
 
