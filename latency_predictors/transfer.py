@@ -82,6 +82,11 @@ class TransferPredictor(LatencyPredictor):
         return float(self._models[0]["bank_share"][0])
 
     @property
+    def own_share(self) -> float:
+        """Share of the costs that the device's own rows tell, 0 to 1."""
+        return float(self._models[0]["share"][0]) if "share" in self._models[0] else 0.0  # none in earlier versions
+
+    @property
     def noise(self) -> float:
         """Relative spread of the new device's measurements, as far as the rows tell."""
         return float(self._models[0]["noise"][0])
@@ -106,8 +111,8 @@ class TransferPredictor(LatencyPredictor):
         logs = self._from_bank(models, features)
         if "share" not in models[0]:  # saved by an earlier version
             return logs
-        share = float(models[0]["share"][0])
-        return (1 - share) * logs + share * log_costs(models, features[:, self._summable])
+        share = models[0]["share"][0]
+        return np.asarray((1 - share) * logs + share * log_costs(models, features[:, self._summable]))
 
     def _from_bank(self, models: Sequence[Model], features: Floats) -> Floats:
         # One product with the features as they are, and one with the few logarithms that count: no copy of the table.

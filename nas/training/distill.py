@@ -12,7 +12,7 @@ from nas.data import ImageData
 from nas.training.images import Batch, TrainingImages
 from nas.training.loop import LoopSettings, TrainingProgress, no_progress, train
 from nas.training.losses import soft_cross_entropy
-from search_spaces.network import Network
+from search_spaces.network import Network, folded
 
 CHECKPOINT_SECONDS = 20.0
 METHOD = "inherit weights, then distil from the largest subnet"
@@ -57,18 +57,18 @@ def distill(
         checkpoint_seconds=CHECKPOINT_SECONDS,
     )
     share = config.distillation_weight
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher.eval()
+    answering = folded(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def step(batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
-            answers = settings.forward(teacher, batch.at(teacher.resolution))
+            answers = settings.forward(answering, batch.at(teacher.resolution))
         logits = settings.forward(student, batch.at(student.resolution))
         soft = soft_cross_entropy(logits, answers, config.temperature)
         loss = share * soft + (1 - share) * F.cross_entropy(logits, batch.labels)
         torch.autograd.backward(loss)
         return {"loss": loss.detach(), "train_accuracy": (logits.argmax(1) == batch.labels).float().mean()}
 
-    teacher.eval()
     student.train()
     train(
         student,

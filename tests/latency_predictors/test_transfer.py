@@ -85,19 +85,18 @@ def test_a_device_that_resembles_none_is_predicted_from_its_own_costs() -> None:
     strange = (1 + features @ costs) * np.exp(np.random.default_rng(3).normal(0, 0.02, len(features)))
     predictor = transferred(features, values, strange, range(20))
     errors = np.abs(predictor.predict_features(features[TEST]).mean / strange[TEST] - 1)
-    from_bank = SourceBank.fit(features[:200], values[:200, :5], SOURCES)
     assert errors.mean() < 0.08
-    assert float(predictor.arrays()["0.share"][0]) > 0.5
-    alike = TransferPredictor("latency_ms", "new", columns=COLUMNS, bank=from_bank)
-    alike.fit_features(features[:20], values[:20, 5])
-    assert float(alike.arrays()["0.share"][0]) < 0.1
+    assert predictor.own_share > 0.5
+    assert transferred(features, values, values[:, 5], range(20)).own_share < 0.1
 
 
 def test_a_predictor_of_an_earlier_version_predicts_from_the_bank_alone() -> None:
     features, values = world()
     arrays = transferred(features, values, values[:, 5], range(20)).arrays()
     earlier = {name: array for name, array in arrays.items() if name.split(".")[-1] not in {"share", "costs", "floor"}}
-    predicted = TransferPredictor.restore("latency_ms", "new", 0, earlier, COLUMNS).predict_features(features[TEST])
+    restored = TransferPredictor.restore("latency_ms", "new", 0, earlier, COLUMNS)
+    predicted = restored.predict_features(features[TEST])
+    assert restored.own_share == 0
     assert (np.abs(predicted.mean / values[TEST, 5] - 1) < 0.1).mean() > 0.9
 
 
