@@ -39,11 +39,13 @@ class FewShot:
         fitted: the predictor, with its learning curve.
         measured: the candidates that were measured, in order.
         reached: whether the wanted error was reached; None where none was wanted.
+        own_share: `TransferPredictor.own_share`.
     """
 
     fitted: FittedPredictor
     measured: tuple[int, ...]
     reached: bool | None
+    own_share: float
 
     @property
     def resembles_bank(self) -> bool:
@@ -114,4 +116,5 @@ def learn_few_shot(
             reached = steps[-1].error_upper <= until_error
     validation = CrossValidation(predictor.kind, FOLDS, 1, scores(held_out, np.array(values)))
     digest = hashlib.sha256(np.column_stack([candidates[measured], values]).tobytes()).hexdigest()[:12]
-    return FewShot(FittedPredictor(predictor, (validation,), digest, tuple(steps)), tuple(measured), reached)
+    fitted = FittedPredictor(predictor, (validation,), digest, tuple(steps))
+    return FewShot(fitted, tuple(measured), reached, predictor.own_share)

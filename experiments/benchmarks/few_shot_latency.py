@@ -35,6 +35,7 @@ RESULTS = Path(__file__).parent / "results" / "few_shot_latency.csv"
 SAMPLES = (10, 20)
 FIGURES = ("spearman", "within_10", "mape", "coverage")
 TEST_SHARE = 0.25
+LEAST_ERROR = 1e-4  # figures are rounded to it; accelerators whose table is a sum of costs are predicted exactly
 _METHODS = ("chosen", "random", "basis_ridge")
 COMPONENTS, PENALTY = 6, 0.01  # of the baseline, its best on average over the files
 
@@ -207,7 +208,7 @@ def reach(devices: list[dict[str, object]]) -> dict[str, dict[str, object]]:
         own, all_rows = of("fbnet", "chosen", "spearman", 20), of("fbnet", "all_rows", "spearman")
         note("fbnet_least_share_of_all_rows_spearman_at_20", min(own[d] / all_rows[d] for d in own), 0.95)
     ratios = [
-        error / of(name, "random", "mape", samples)[device]
+        (error + LEAST_ERROR) / (of(name, "random", "mape", samples)[device] + LEAST_ERROR)
         for name in spaces
         for samples in SAMPLES
         for device, error in of(name, "chosen", "mape", samples).items()

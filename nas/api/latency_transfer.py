@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.api.latency import spaces_of
 from nas.errors import InputError
 from nas.progress import Progress, ProgressListener, silent
 from search_spaces.architecture import Architecture
-from search_spaces.space import list_spaces, load_space
 
 if TYPE_CHECKING:
     from latency_predictors.catalog import CatalogEntry
@@ -64,6 +64,7 @@ class Transferred:
             "bank_rows": self.bank_rows,
             "left_out": list(self.left_out),
             "resembles_bank": self.learned.resembles_bank,
+            "own_share": self.learned.own_share,
             "reached": self.learned.reached,
             "learning_curve": [asdict(step) for step in self.learned.steps],
             "measured": list(self.keys),
@@ -98,7 +99,8 @@ def transfer_latency(
         until_mape: stops as soon as the upper end of the expected error is at most this fraction.
         name: of the predictor; by default the target's, with dashes for slashes.
         store: folder of predictors.
-        space: what ``arch`` is written in, where no column says it.
+        space: what ``arch`` is written in, where no column says it; or the YAML file of the networks' space where it is
+            none that ships.
         seed: of choice and folds.
         report: page to write (.html), with a picture beside it (.png), where networks are left to score the result.
         progress: told after every batch.
@@ -120,13 +122,15 @@ def transfer_latency(
     from nas.plots.latency_report import LatencyReport
     from nas.plots.learning_png import write_learning_png
 
+    own_space = space if space and Path(space).suffix in {".yaml", ".yml"} else None
+    written = None if own_space else space
     for path in [*sources, *([data] if data else [])]:
         refuse_quarantined(path)
-    columns, findings = device_columns([read_table(path) for path in sources], space)
+    columns, findings = device_columns([read_table(path) for path in sources], written)
     if data is None:
         own = _column(columns, target)
     else:
-        more, found = device_columns([read_table(data)], space)
+        more, found = device_columns([read_table(data)], written)
         own, findings = _column(more, target), findings + found
     family = device_family(own.device)
     others = [column for column in columns if column.family != family]
@@ -141,10 +145,8 @@ def transfer_latency(
     test, candidates = set(shuffled[:kept_back]), shuffled[kept_back:]
     kept = [row for row, network in enumerate(shared) if network not in test]
     bank_networks = [shared[row] for row in kept]
-    spaces = {network.space for network in [*bank_networks, *networks]}
-    physical = spaces <= set(list_spaces())
-    loaded = {name: load_space(name) for name in spaces} if physical else {}
-    names = FEATURE_NAMES if physical else choice_names([*bank_networks, *candidates])
+    loaded = spaces_of([*bank_networks, *networks], own_space)
+    names = FEATURE_NAMES if loaded else choice_names([*bank_networks, *candidates])
 
     def features(architectures: Sequence[Architecture]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
         return architecture_features(architectures, names, loaded)

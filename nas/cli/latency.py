@@ -155,7 +155,9 @@ def transfer(
     ] = None,
     name: Annotated[str | None, typer.Option(help="of the predictor; by default the target's")] = None,
     store: Store = Path("predictors"),
-    space: Annotated[str | None, typer.Option(help="of arch, where no column says it")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="of arch, where no column says it; or YAML file of a space that does not ship")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of choice and folds")] = 0,
     report: Report = None,
     format: FormatOption = "table",
@@ -178,7 +180,8 @@ def transfer(
     emit(found.to_dict(), api.learning_rows(found), format)
     if not found.learned.resembles_bank:
         say(
-            f"{found.target} resembles none of the bank's devices: trust the predictor less, or fit one to its own rows"
+            f"{found.target} resembles none of the bank's devices: trust the predictor less, or fit one to its own "
+            f"rows; what those cost makes {found.learned.own_share:.0%} of this one"
         )
     if report and not found.scores:
         say(f"no report: fewer than 2 networks of {found.target} are left to score it on; give more of its rows")

@@ -91,32 +91,60 @@ def test_an_imported_table_can_be_fitted_and_evaluated(tmp_path, capsys):
     assert "expected error, by networks learned from: " in err
 
 
-def test_rows_of_a_space_of_ones_own_are_fitted_and_evaluated_with_its_file(tmp_path, capsys):
-    own = tmp_path / "own.yaml"
+def write_own_space(folder: Path, devices: dict[str, float], count: int = 30) -> tuple[str, Path]:
+    """Writes a space of one's own and JSON lines of networks of it; each device has a factor of its own."""
+    own, table = folder / "own.yaml", folder / "t.jsonl"
     own.write_text(
         (Path(search_spaces.__file__).parent / "spaces" / "tiny.yaml").read_text().replace("tiny", "ours", 1)
     )
     space, rng = load_space(str(own)), np.random.default_rng(3)
     assert space.name == "ours"
-    networks = [space.sample(rng) for _ in range(30)]
+    networks = [space.sample(rng) for _ in range(count)]
     values = roofline_ms([space.layers(network) for network in networks])
     rows = [
-        {"arch": network.to_json(), "space": "ours", "device": "phone", "precision": "int8", "latency_ms": float(value)}
-        for network, value in zip(networks, values, strict=True)
+        {
+            "arch": network.to_json(),
+            "space": "ours",
+            "device": name,
+            "precision": "int8",
+            "latency_ms": factor * value,
+        }
+        for network, value in zip(networks, values.tolist(), strict=True)
+        for name, factor in devices.items()
     ]
-    table = tmp_path / "t.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(own), table
+
+
+def test_rows_of_a_space_of_ones_own_are_fitted_and_evaluated_with_its_file(tmp_path, capsys):
+    own, table = write_own_space(tmp_path, {"phone": 1.0})
     measured, store = str(tmp_path / "m.parquet"), ["--store", str(tmp_path / "store")]
     assert run(["latency", "import", str(table), "--out", measured]) == 0
     fit = ["latency", "fit", measured, "--name", "phone", *store]
     evaluate = ["latency", "evaluate", "phone", "--data", measured, *store]
-    assert run([*fit, "--space", str(own)]) == 0
+    assert run([*fit, "--space", own]) == 0
     capsys.readouterr()
-    assert run([*evaluate, "--space", str(own), "--format", "json"]) == 0
+    assert run([*evaluate, "--space", own, "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["within_10"] > 0.9
     for command in (fit, evaluate):
         assert run(command) == 2
         assert "networks are of space 'ours', none that ships" in capsys.readouterr().err
+
+
+def test_a_device_is_learned_from_few_networks_of_a_space_of_ones_own_with_its_file(tmp_path, capsys):
+    own, table = write_own_space(tmp_path, {"a": 2.0, "b": 0.5, "c": 3.0, "new": 1.0}, count=80)
+    transfer = ["latency", "transfer", "--sources", str(table), "--target", "new", "--samples", "16"]
+    transfer += ["--store", str(tmp_path / "store"), "--format", "json"]
+    assert run([*transfer, "--space", own]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"]["within_10"] > 0.8
+    assert 0 <= found["own_share"] <= 1
+    assert run(["latency", "import", str(table), "--device", "new", "--out", str(tmp_path / "m.parquet")]) == 0
+    evaluate = ["latency", "evaluate", "new", "--data", str(tmp_path / "m.parquet"), "--store", str(tmp_path / "store")]
+    assert run([*evaluate, "--space", own]) == 0  # from layers: integer vectors need no file
+    capsys.readouterr()
+    assert run(transfer) == 2
+    assert "networks are of space 'ours', none that ships" in capsys.readouterr().err
 
 
 def test_energy_is_fitted_and_evaluated_like_latency(tmp_path, capsys):
