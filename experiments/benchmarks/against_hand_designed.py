@@ -10,11 +10,11 @@ is the test accuracy and the measured latency of the device's own file.
 The hypervolume ratio is that of the two fronts in test error and latency, from a corner a tenth of the range beyond the
 worst values among all models. The gain is the best test accuracy within a latency budget, ours less theirs, averaged
 over the middle third of the budgets that both families can keep, on a logarithmic scale. Killed, the same command goes
-on: what is finished is found again.
+on: what is finished is found again. Without runs, those of experiments/configs/fashion_mnist.yaml with the seeds 0 and
+1 are taken from ``runs/``, and run first where they are not there.
 
-    nas run experiments/configs/fashion_mnist.yaml
-    nas run experiments/configs/fashion_mnist.yaml seed=1 name=fashion_mnist_1
-    python experiments/benchmarks/against_hand_designed.py runs/fashion_mnist runs/fashion_mnist_1 --json out.json
+    python experiments/benchmarks/against_hand_designed.py --json out.json
+    python experiments/benchmarks/against_hand_designed.py runs/mine runs/mine_1 --json out.json
 """
 
 import argparse
@@ -53,6 +53,7 @@ LEAST_SIDE = 4
 """Pixels that the last feature map keeps; strides beyond that are left out, the first ones first."""
 OURS, THEIRS = "searched", "hand-designed"
 RESULTS = Path(__file__).parent / "results" / "against_hand_designed.csv"
+EXPERIMENT = Path(__file__).parents[1] / "configs" / "fashion_mnist.yaml"
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,17 @@ def hand_designed(run: Run, data: ImageData, options: argparse.Namespace) -> Ite
         yield from finishing.finish([Pick(one.smallest(), {})], say)
 
 
+def recorded(runs: Sequence[Path]) -> list[Run]:
+    """Returns the searched runs; where none are given, those of the experiment with two seeds."""
+    if runs:
+        return [Run.open(path) for path in runs]
+    overrides: tuple[tuple[str, ...], ...] = ((), ("seed=1", f"name={EXPERIMENT.stem}_1"))
+    started = [api.start(EXPERIMENT, one) for one in overrides]
+    for run in started:
+        api.run(run, say)
+    return started
+
+
 def say(progress: Progress) -> None:
     """Prints what is worth a line."""
     if progress.notable:
@@ -225,7 +237,7 @@ def gain_points(ours: Sequence[Model], theirs: Sequence[Model]) -> float:
 def main() -> None:
     """Finishes what is missing, compares, and writes the CSV file and the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="searched runs, one for each seed")
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="searched runs, one for each seed")
     parser.add_argument("--models", type=int, default=6, help="of each run's front")
     parser.add_argument("--hand", type=int, default=8, help="hand-designed networks")
     parser.add_argument("--csv", type=Path, default=RESULTS)
@@ -233,9 +245,8 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
     figures: list[dict[str, object]] = []
-    for path in options.runs:
-        run = Run.open(path)
-        device = next(iter(run.config.devices))
+    for run in recorded(options.runs):
+        path, device = run.path, next(iter(run.config.devices))
         keys = [point.key for point in api.pick(path, rule="spread", count=options.models)]
         ours = [row(run, OURS, bundle, device) for bundle in api.finish(path, keys, say).bundles]
         with run.locked():
