@@ -17,10 +17,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.svm import SVR
 
-from latency_predictors.architecture_features import architecture_features
-from latency_predictors.features import FEATURE_NAMES
+from latency_predictors.features import FEATURE_NAMES, layer_features
 from nas.search.samplers.architecture_knowledge import features_of_sums, layer_sums
+from search_spaces.architecture import Choice
 from search_spaces.encodings import encoding
+from search_spaces.layer import LayerSpec
 from search_spaces.space import load_space
 
 Floats = NDArray[np.float64]
@@ -29,44 +30,68 @@ SURROGATE_DEVICES = ("nvidia_a100", "nvidia_rtx_3090", "google_tpu_v2", "xilinx_
 _STAGES = 7
 
 
-@cache
-def _stage_sums() -> tuple[dict[tuple[int, ...], tuple[float, ...]], Floats]:
-    """Returns `layer_sums` of every variant of a MnasNet stage, and of the rest."""
-    space, vectors = load_space("efficientnet"), encoding("mnasnet_anb")
-    variants: dict[tuple[int, ...], tuple[float, ...]] = {}
-    rest = np.zeros(0)
+Sums = tuple[dict[tuple[int, ...], Floats], Floats]
+"""What is summed over the layers of each variant of a stage, and over those of stem and head."""
+
+
+def _stage_sums(of_layer: Callable[[LayerSpec, int], Floats]) -> Sums:
+    """Returns sums over layers; a layer is told with the side of the image."""
+    space, encoded = load_space("efficientnet"), encoding("mnasnet_anb")
+    variants: dict[tuple[int, ...], Floats] = {}
     for stage in range(_STAGES):
         depths = range(1, 5 if stage == 5 else 4)
         for own in itertools.product((1, 4, 6), (3, 5), depths, (0, 1)):
             vector = np.array([[4], [3], [1], [0]]) * np.ones((4, _STAGES), dtype=int)
             vector[:, stage] = own
-            layers = space.layers(vectors.decode(vector.ravel().tolist()))
-            sums = [layer_sums(layer, _STAGES) for layer in layers if layer.name.startswith(f"stage{stage + 1}_")]
-            variants[(stage, *own)] = tuple(np.sum(sums, axis=0))
-            rest = np.sum([layer_sums(x, _STAGES) for x in layers if not x.name.startswith("stage")], axis=0)
+            layers = space.layers(encoded.decode(vector.ravel().tolist()))
+            told = {layer.name: of_layer(layer, layers[0].in_size) for layer in layers}
+            inside = [value for name, value in told.items() if name.startswith(f"stage{stage + 1}_")]
+            variants[(stage, *own)] = np.sum(inside, axis=0)
+            rest = np.sum([value for name, value in told.items() if not name.startswith("stage")], axis=0)
     return variants, rest
 
 
-def mnasnet_features(vectors: NDArray[np.int64]) -> Floats:
-    """Returns the features that a search of the product has (`architecture_features`), without making the layers."""
-    variants, rest = _stage_sums()
+def _summed(vectors: NDArray[np.int64], sums: Sums) -> Floats:
+    """Returns the sums ``(n, f)`` of networks, without making their layers."""
+    variants, rest = sums
     stages = vectors.reshape(-1, 4, _STAGES).transpose(0, 2, 1).tolist()
-    sums = np.array([[variants[(stage, *own)] for stage, own in enumerate(network)] for network in stages])
-    return features_of_sums(sums.sum(1) + rest)
+    of_stages = np.array([[variants[(stage, *own)] for stage, own in enumerate(network)] for network in stages])
+    return np.asarray(of_stages.sum(1) + rest)
+
+
+@cache
+def _search_sums() -> Sums:
+    return _stage_sums(lambda layer, _: np.asarray(layer_sums(layer, _STAGES)))
+
+
+@cache
+def _predictor_sums() -> Sums:
+    return _stage_sums(layer_features)
+
+
+def mnasnet_features(vectors: NDArray[np.int64]) -> Floats:
+    """Returns the features that a search of the product has (`architecture_features`)."""
+    return features_of_sums(_summed(vectors, _search_sums()))
 
 
 @cache
 def mnasnet_cost_columns() -> tuple[str, ...]:
     """Returns the names of the columns that the product's predictors learn from."""
-    dimensions = load_space("efficientnet").dimensions
-    return (*FEATURE_NAMES, *(f"{dimension.name}={choice}" for dimension in dimensions for choice in dimension.choices))
+    return (*FEATURE_NAMES, *(f"{name}={choice}" for name, choices in _choices().items() for choice in choices))
+
+
+@cache
+def _choices() -> dict[str, tuple[Choice, ...]]:
+    """Returns the choices of each place of a vector."""
+    choices = {dimension.name: dimension.choices for dimension in load_space("efficientnet").dimensions}
+    return {name: choices[name] for name in encoding("mnasnet_anb").dimensions}
 
 
 def mnasnet_cost_features(vectors: NDArray[np.int64]) -> Floats:
     """Returns those columns."""
-    space, public = load_space("efficientnet"), encoding("mnasnet_anb")
-    architectures = [public.decode(vector) for vector in vectors.tolist()]
-    return architecture_features(architectures, mnasnet_cost_columns(), {space.name: space})
+    chosen = zip(vectors.T, _choices().values(), strict=True)
+    indicators = np.hstack([column[:, None] == np.array([int(choice) for choice in own]) for column, own in chosen])
+    return np.hstack([_summed(vectors, _predictor_sums()), indicators])
 
 
 def _inputs(vectors: NDArray[np.int64]) -> Floats:
