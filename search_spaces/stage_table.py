@@ -160,7 +160,8 @@ class StageTable(FileModel):
         resolution: side of the input image in pixels.
         image_channels: 1 for grey, 3 for colour; an experiment's data set overrides it.
         classes: outputs of the classifier; an experiment's data set overrides it.
-        width: multiplier of every channel count (but the classifier's).
+        width: multiplier of the channels of stem and stages, and above 1 of the last convolution; the rest of the head
+            keeps its size.
         channel_divisor: scaled channel counts are rounded to a multiple of this.
         stem: first convolution.
         stages: rows of the table.
