@@ -155,26 +155,30 @@ def _nasbench201_features(vectors: NDArray[np.int64]) -> Floats:
     return np.array([nasbench201_cell(tuple(row)) for row in vectors.tolist()])
 
 
-def _table_costs(data: Path, device: str) -> dict[Vector, float]:
+def _table_costs(data: Path, device: str) -> tuple[dict[Vector, float], dict[Vector, Vector]]:
+    """Returns the cost of cells, and the cell that was measured in the place of each where that is another one."""
     file = NASBENCH201_DEVICES.get(device, "nasbench201_help.parquet")
     rows = pd.read_parquet(data / file)
     rows = rows[rows.device == device]
     if "task" in rows:
         rows = rows[(rows.task == "cifar100") & ~rows.degenerate]
-        # Measured once for each class of cells that compute the same.
-        latency = dict(zip(rows.arch_id, rows.latency_ms, strict=True))
+        # Measured once for each class of cells that compute the same: one of them, with all that it computes in vain.
+        latency = {
+            row: (tuple(json.loads(a)), ms) for row, a, ms in zip(rows.arch_id, rows.arch, rows.latency_ms, strict=True)
+        }
         cells = pd.read_parquet(data / "nasbench201_accuracy.parquet")
-        pairs = ((arch, latency.get(rep)) for arch, rep in zip(cells.arch, cells.rep_arch_id, strict=True))
-        return {tuple(json.loads(arch)): value for arch, value in pairs if value is not None}
+        pairs = ((tuple(json.loads(a)), latency.get(rep)) for a, rep in zip(cells.arch, cells.rep_arch_id, strict=True))
+        found = {cell: measured for cell, measured in pairs if measured is not None}
+        return {cell: ms for cell, (_, ms) in found.items()}, {cell: measured for cell, (measured, _) in found.items()}
     rows = rows[rows.latency_ms > 0.3]  # below: cells whose output does not depend on the input
-    return {tuple(json.loads(arch)): value for arch, value in zip(rows.arch, rows.latency_ms, strict=True)}
+    return {tuple(json.loads(arch)): value for arch, value in zip(rows.arch, rows.latency_ms, strict=True)}, {}
 
 
 def nasbench201(data: Path, device: str) -> Problem:
     """Returns the problem of CIFAR-100 error against the latency on a device."""
     cells = pd.read_parquet(data / "nasbench201_accuracy.parquet")
     errors = {tuple(json.loads(a)): 100 - top1 for a, top1 in zip(cells.arch, cells.cifar100_test_top1, strict=True)}
-    costs = _table_costs(data, device)
+    costs, measured_as = _table_costs(data, device)
     everything = list(itertools.product(range(5), repeat=6))
     inside = [cell for cell in everything if cell in errors and cell in costs]
     losses = np.array([[errors[cell], costs[cell]] for cell in inside])
@@ -184,14 +188,15 @@ def nasbench201(data: Path, device: str) -> Problem:
 
     place = {cell: row for row, cell in enumerate(everything)}
 
-    cost_features, cost_columns = vector_features("nasbench201", np.array(everything))
+    measured = [measured_as.get(cell, cell) for cell in everything]
+    cost_features, cost_columns = vector_features("nasbench201", np.array(measured))
 
     @cache
     def sources() -> Floats:
         columns = pd.read_parquet(data / "nasbench201_help.parquet", columns=["device"]).device.unique()
         others = [name for name in columns if device_family(name) != device_family(device)]
-        tables = [_filled(everything, _table_costs(data, name)) for name in others]
-        return np.array([[table[cell] for table in tables] for cell in everything])
+        tables = [_filled(everything, _table_costs(data, name)[0]) for name in others]
+        return np.array([[table[cell] for table in tables] for cell in measured])
 
     def of_cells(table: Callable[[], Floats]) -> Callable[[NDArray[np.int64]], Floats]:
         return lambda vectors: table()[[place[tuple(row)] for row in vectors.tolist()]]
