@@ -57,7 +57,7 @@ class Lowering:
     def __init__(self, table: StageTable) -> None:
         self._table = table
         self._stages: dict[tuple[object, ...], tuple[tuple[Block, ...], _End]] = {}  # by all that decides a stage
-        self._blocks: dict[tuple[object, ...], Block] = {}  # by all that decides a block
+        self._blocks: dict[tuple[object, ...], tuple[Block, _End]] = {}  # by all that decides a block
         self._networks: dict[Architecture, tuple[tuple[Block, ...], ...]] = {}
         # Of each block of each stage: the dimensions that decide it, with the choice where there is no dimension.
         self._words: list[list[list[tuple[str, Choice]]]] = [
@@ -124,9 +124,10 @@ class Lowering:
             values = tuple([get(name, default) for name, default in names])
             key = (number, block, channels, values, end)
             if key not in self._blocks:
-                self._blocks[key] = self._block(number, block, channels, values, end)
-            found.append(self._blocks[key])
-            end = _after(end, found[-1:])
+                made = self._block(number, block, channels, values, end)
+                self._blocks[key] = made, _after(end, (made,))
+            made, end = self._blocks[key]
+            found.append(made)
         return tuple(found)
 
     def _block(self, number: int, block: int, channels: int, values: tuple[Choice, ...], end: _End) -> Block:

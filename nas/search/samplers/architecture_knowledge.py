@@ -70,6 +70,7 @@ class ArchitectureKnowledge:
         self._last: Sequence[Params] = ()
         self._last_architectures: list[Architecture] = []
         self._last_values: list[dict[str, Value]] = []
+        self._names = sorted(dimension.name for dimension in problem.space.dimensions)
         stages = len(problem.space.table.stages)
         self._sums = PerBlock(lambda block: sum((layer_sums(layer, stages) for layer in block), np.zeros(7 + stages)))
         known = costs.costs_of([problem.space.smallest()])[0]
@@ -97,7 +98,7 @@ class ArchitectureKnowledge:
 
     def _architecture(self, params: Params) -> Architecture:
         # What is asked about are choices of the space in canonical form: to check each takes several times as long.
-        return Architecture(self._problem.space.name, tuple(sorted(params.items())))
+        return Architecture(self._problem.space.name, tuple([(n, params[n]) for n in self._names if n in params]))
 
     def _features(self, many: Sequence[Params]) -> Floats:
         blocks: list[Block] = []
