@@ -84,7 +84,7 @@ class TransferPredictor(LatencyPredictor):
     @property
     def own_share(self) -> float:
         """Share of the costs that the device's own rows tell, 0 to 1."""
-        return float(self._models[0]["share"][0]) if "share" in self._models[0] else 0.0  # none in earlier versions
+        return _share_of(self._models)
 
     @property
     def noise(self) -> float:
@@ -108,11 +108,8 @@ class TransferPredictor(LatencyPredictor):
         return [model | own | share for model, own in zip(models, costs, strict=True)]
 
     def _predict(self, models: Sequence[Model], features: Floats) -> Floats:
-        logs = self._from_bank(models, features)
-        if "share" not in models[0]:  # saved by an earlier version
-            return logs
-        share = models[0]["share"][0]
-        return np.asarray((1 - share) * logs + share * log_costs(models, features[:, self._summable]))
+        logs, share = self._from_bank(models, features), _share_of(models)
+        return (1 - share) * logs + share * log_costs(models, features[:, self._summable]) if share else logs
 
     def _from_bank(self, models: Sequence[Model], features: Floats) -> Floats:
         # One product with the features as they are, and one with the few logarithms that count: no copy of the table.
@@ -124,6 +121,10 @@ class TransferPredictor(LatencyPredictor):
         logs = plain @ features.T + logged[:, used] @ signed_log(features[:, used]).T
         constants = [model["constant"] - model["centre"] @ own for model, own in zip(models, slopes, strict=True)]
         return np.asarray(logs + np.stack(constants))
+
+
+def _share_of(models: Sequence[Model]) -> float:
+    return float(models[0]["share"][0]) if "share" in models[0] else 0.0  # none in models of an earlier version
 
 
 def _own_share(by_bank: Floats, by_costs: Floats) -> float:

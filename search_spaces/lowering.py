@@ -23,8 +23,6 @@ _OF_A_STAGE = ("squeeze_excite", "activation")
 _WORDS = ("op", *_OF_A_BLOCK, *_OF_A_STAGE)
 _MOST_STAGES = 1 << 16
 """Kept: of a stage that shares nothing there are thousands in each resolution."""
-_MOST_NETWORKS = 1 << 11
-"""Kept: a search asks one thing after the other of the same few hundred."""
 _T = TypeVar("_T")
 
 
@@ -58,7 +56,6 @@ class Lowering:
         self._table = table
         self._stages: dict[tuple[object, ...], tuple[tuple[Block, ...], _End]] = {}  # by all that decides a stage
         self._blocks: dict[tuple[object, ...], tuple[Block, _End]] = {}  # by all that decides a block
-        self._networks: dict[Architecture, tuple[tuple[Block, ...], ...]] = {}
         # Of each block of each stage: the dimensions that decide it, with the choice where there is no dimension.
         self._words: list[list[list[tuple[str, Choice]]]] = [
             [
@@ -84,13 +81,6 @@ class Lowering:
         Raises:
             InputError: a block's class makes another shape than it must.
         """
-        if architecture not in self._networks:
-            if len(self._networks) >= _MOST_NETWORKS:
-                self._networks.clear()
-            self._networks[architecture] = self._make(architecture)
-        return self._networks[architecture]
-
-    def _make(self, architecture: Architecture) -> tuple[tuple[Block, ...], ...]:
         get, table, known = dict(architecture.values).get, self._table, len(self._blocks)
         width = float(get("width", table.width[0]))
         end: _End = IMAGE, table.image_channels, int(get("resolution", table.resolution[0]))

@@ -270,13 +270,18 @@ def list_spaces() -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in files("search_spaces").joinpath("spaces").iterdir())
 
 
+def is_space_file(name_or_file: str) -> bool:
+    """Returns whether this means the YAML file of a space, not a shipped name."""
+    return name_or_file.endswith((".yaml", ".yml"))
+
+
 def load_space(name_or_file: str) -> SearchSpace:
     """Returns the space of a shipped name or of a YAML file; both are read the same way.
 
     Raises:
         InputError: neither a shipped name nor a file; or the file breaks a rule (every rule broken is named).
     """
-    if name_or_file.endswith((".yaml", ".yml")):
+    if is_space_file(name_or_file):
         path = Path(name_or_file)
     elif name_or_file in list_spaces():
         path = Path(str(files("search_spaces").joinpath("spaces", f"{name_or_file}.yaml")))

@@ -11,6 +11,7 @@ from nas.api.latency import spaces_of
 from nas.errors import InputError
 from nas.progress import Progress, ProgressListener, silent
 from search_spaces.architecture import Architecture
+from search_spaces.space import is_space_file
 
 if TYPE_CHECKING:
     from latency_predictors.catalog import CatalogEntry
@@ -122,8 +123,7 @@ def transfer_latency(
     from nas.plots.latency_report import LatencyReport
     from nas.plots.learning_png import write_learning_png
 
-    own_space = space if space and Path(space).suffix in {".yaml", ".yml"} else None
-    written = None if own_space else space
+    own_space, written = (space, None) if space and is_space_file(space) else (None, space)
     for path in [*sources, *([data] if data else [])]:
         refuse_quarantined(path)
     columns, findings = device_columns([read_table(path) for path in sources], written)
