@@ -21,7 +21,10 @@ from search_spaces.architecture import Architecture
 _logger = logging.getLogger(__name__)
 
 MAX_SETUP_DEATHS = 3
-"""Workers that may die in a row while they load the evaluator, before the search ends."""
+"""Workers that may die while they load the evaluator, each in the place of the one before, until the search ends.
+
+All that load on one machine die with it at once: that alone is no reason to end.
+"""
 
 _NOTICE_SECONDS = 30.0
 
@@ -47,9 +50,13 @@ class _Worker:
 
 @dataclass
 class _Actor:
-    """An actor of the pool: ``job`` is None while it sets up or waits, ``name`` is empty until it is set up."""
+    """An actor of the pool: ``job`` is None while it sets up or waits, ``name`` is empty until it is set up.
+
+    ``setup_deaths`` is the number of those before it in its place that died in a row while they were set up.
+    """
 
     handle: Any  # ray's actor handles are not typed
+    setup_deaths: int = 0
     name: str = ""
     job: Job | None = None
 
@@ -69,7 +76,6 @@ class RayExecutor(Executor):
         self._jobs: deque[Job] = deque()
         self._idle: list[_Actor] = []
         self._busy: dict[Any, _Actor] = {}  # by ray's reference to the answer
-        self._setup_deaths = 0
         self._disconnect = _nothing
         self._evaluator: Any = None  # in the object store, whence each node brings it once for all of its actors
         self._last_ready_s = math.inf
@@ -106,8 +112,8 @@ class RayExecutor(Executor):
         for _ in range(self._config.workers):
             self._add_actor()
 
-    def _add_actor(self) -> None:
-        actor = _Actor(self._actor_class.remote(self._evaluator, self._threads))
+    def _add_actor(self, setup_deaths: int = 0) -> None:
+        actor = _Actor(self._actor_class.remote(self._evaluator, self._threads), setup_deaths)
         self._busy[actor.handle.setup.remote()] = actor
 
     def submit(self, job: Job) -> None:
@@ -162,7 +168,6 @@ class RayExecutor(Executor):
         name, failure = ("", answer) if isinstance(answer, Failure) else answer
         if failure is not None:
             raise RunError(f"a worker cannot load the evaluator ({failure.error_class}: {failure.text})")
-        self._setup_deaths = 0
         actor.name = name
         self._idle.append(actor)
 
@@ -171,14 +176,13 @@ class RayExecutor(Executor):
         first_line = (str(error).strip().splitlines() or [""])[0]
         _logger.warning("worker %s is gone (%s: %s); starting another", actor.name, type(error).__name__, first_line)
         ray.kill(actor.handle)  # where it is only out of reach, it must not go on beside its successor
-        if job is None:
-            self._setup_deaths += 1
-            if self._setup_deaths >= MAX_SETUP_DEATHS:
-                raise RunError(
-                    f"{self._setup_deaths} workers in a row died while loading the evaluator ({first_line}): "
-                    "give them more memory, or fewer of them with ray.workers"
-                ) from error
-        self._add_actor()
+        setup_deaths = 0 if actor.name else actor.setup_deaths + 1
+        if setup_deaths >= MAX_SETUP_DEATHS:
+            raise RunError(
+                f"{setup_deaths} workers in a row died while loading the evaluator ({first_line}): "
+                "give them more memory, or fewer of them with ray.workers"
+            ) from error
+        self._add_actor(setup_deaths)
         return None if job is None else Outcome(job, actor.name, failure=describe(error, "lost"))
 
     def _notice_missing_workers(self) -> None:

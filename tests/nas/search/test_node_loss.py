@@ -12,7 +12,7 @@ import pytest
 
 import nas.search.executors  # noqa: F401  (before ray, which reads its settings then)
 from nas.config import RayConfig
-from tests.nas.search.small import Small, child, evaluations, lines, wait_until
+from tests.nas.search.small import HOLD, Small, child, evaluations, lines, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -57,18 +57,24 @@ def test_the_work_of_lost_nodes_and_killed_workers_is_done_by_others_in_the_same
     whole = Small(tmp_path / "whole", **settings)
     whole.folder.mkdir()
     whole.run()
-    small = Small(tmp_path / "cluster", **settings, seconds=0.7)
+    small = Small(tmp_path / "cluster", **settings, seconds=0.1)
     small.folder.mkdir()
+    hold = small.folder / HOLD  # while it is there, those that come find work, however long they take
+    hold.touch()
     doomed, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
     process = child(search_on_cluster, small, cluster.address, TOKEN, 3)
-    wait_until(lambda: evaluations(small.folder).total() >= 6, 300)
+    wait_until(lambda: len(setups(small)) >= 2, 300)
+    hold.unlink()
+    wait_until(lambda: evaluations(small.folder).total() >= 6, 300)  # though one worker is not placed yet
+    hold.touch()
     early = setups(small)
-    assert len(early) >= 2, "what is not placed yet does not keep the others from working"
     cluster.remove_node(doomed, allow_graceful=False)
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     wait_until(lambda: len(setups(small) - early) >= 2, 300)
     os.kill(int((setups(small) - early).pop()), signal.SIGKILL)
+    wait_until(lambda: len(setups(small) - early) >= 3, 300)
+    hold.unlink()
     process.join(300)
     assert process.exitcode == 0
     assert small.candidates() == whole.candidates(), "nothing is lost"

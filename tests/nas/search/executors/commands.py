@@ -5,11 +5,13 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from nas.config import RayConfig
 from nas.evaluators.base import Evaluator
 from nas.search.executors.base import Job
 from search_spaces.architecture import Architecture
+from tests.nas.search.small import append, lines, wait_until
 
 
 class UnpicklableError(Exception):
@@ -55,6 +57,21 @@ class BadSetup(Commands):
         if self.dies:
             os.kill(os.getpid(), signal.SIGKILL)
         raise FileNotFoundError("supernet.safetensors")
+
+
+class DieTogether(Commands):
+    """The first workers wait for each other while they are set up and then die, as on a machine that is lost."""
+
+    def __init__(self, log: Path, workers: int) -> None:
+        super().__init__()
+        self.log = log
+        self.workers = workers
+
+    def setup(self) -> None:
+        append(self.log, str(os.getpid()))
+        wait_until(lambda: len(lines(self.log)) >= self.workers)
+        if str(os.getpid()) in lines(self.log)[: self.workers]:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def job(attempt: int, command: str = "ok", values: int = 0) -> Job:

@@ -32,13 +32,13 @@ def private_ray() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def ray_pool(private_ray: None) -> Iterator[Callable[[], Executor]]:
-    """Makes executors of two workers on the one Ray; what they would connect to is there already."""
+def ray_pool(private_ray: None) -> Iterator[Callable[..., Executor]]:
+    """Makes executors of two workers, or as many as one says, on the one Ray: they find it connected already."""
     from nas.search.executors import ray_actors
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_actors, "connect", lambda *_: lambda: None)
-        yield lambda: ray_actors.RayExecutor(RayConfig(workers=2))
+        yield lambda workers=2: ray_actors.RayExecutor(RayConfig(workers=workers))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,7 +13,7 @@ from nas.errors import RunError
 from nas.search.executors import ray_actors
 from nas.search.executors.base import Executor
 from nas.search.executors.ray_session import connect
-from tests.nas.search.executors.commands import BadSetup, Commands, evaluate_on_cluster, job
+from tests.nas.search.executors.commands import BadSetup, Commands, DieTogether, evaluate_on_cluster, job
 from tests.nas.search.executors.test_contract import outcomes
 from tests.nas.search.small import CHILDREN, child, wait_until
 
@@ -71,6 +72,16 @@ def test_workers_that_die_while_they_load_end_the_search(ray_pool: Callable[[], 
         executor.start(BadSetup(dies=True))
         with pytest.raises(RunError, match="3 workers in a row died while loading the evaluator"):
             executor.wait(60)
+
+
+def test_workers_that_die_together_while_they_load_are_replaced(
+    ray_pool: Callable[..., Executor], tmp_path: Path
+) -> None:
+    with ray_pool(ray_actors.MAX_SETUP_DEATHS) as executor:
+        executor.start(DieTogether(tmp_path / "setups.log", ray_actors.MAX_SETUP_DEATHS))
+        executor.submit(job(0, values=1))
+        (outcome,) = outcomes(executor, 1)
+        assert outcome.metrics == {"accuracy": 1.0}
 
 
 def test_a_process_that_is_connected_already_is_told_so(private_ray: None) -> None:
