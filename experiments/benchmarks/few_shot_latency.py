@@ -198,9 +198,7 @@ def reach(devices: list[dict[str, object]]) -> dict[str, dict[str, object]]:
     spaces = [name for name in TASKS if of(name, "chosen", "spearman")]
     for name in spaces:
         for (samples, figure), goal in TASKS[name].goals.items():
-            means = {
-                m: float(np.mean([*of(name, m, figure, samples).values()])) for m in ("chosen", "random", "basis_ridge")
-            }
+            means = {m: float(np.mean([*of(name, m, figure, samples).values()])) for m in _METHODS}
             ceiling = float(np.mean([*of(name, "all_rows", figure).values()]))
             value = means.pop("chosen")
             note(f"{name}_{figure}_at_{samples}", value, goal, below=figure == "mape", **means, all_rows=ceiling)

@@ -23,6 +23,7 @@ from mnasnet_surrogates import (
     mnasnet_features,
     mnasnet_surrogates,
 )
+from nasbench201_cells import DEGENERATE_MS, EDGES, OPERATIONS, live_cells, search_features
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from sklearn.linear_model import Ridge
@@ -46,11 +47,6 @@ NASBENCH201_DEVICES = {
     "asic_eyeriss": "nasbench201_help.parquet",
 }
 MNASNET_DEVICES = ("nvidia_a100", "google_tpu_v2", "xilinx_zcu102")
-
-_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-_PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
-_LONGEST_PATH = 12  # place of that feature
-_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 
 @dataclass(frozen=True)
@@ -116,45 +112,6 @@ def _value_maps(
     return {n: dict(zip(choices, v, strict=True)) for (n, choices), v in zip(parameters, values, strict=True)}
 
 
-@cache
-def nasbench201_cell(vector: Vector) -> tuple[float, ...]:
-    """Returns physical features of a cell, edges that carry nothing from input to output left out.
-
-    A 3x3 convolution has 9 times the MACs and weights of a 1x1 one, the same in all three stages; pools and skips have
-    none. So the cell's MACs are 15 * 262,144 * (ones + 9 * threes), and its logarithm is enough.
-    """
-    reached, needed = {0}, {3}
-    for (start, end), operation in zip(_EDGES, vector, strict=True):
-        if operation and start in reached:
-            reached.add(end)
-    for place in (5, 4, 3, 2, 1, 0):
-        if vector[place] and _EDGES[place][1] in needed:
-            needed.add(_EDGES[place][0])
-    live = [o if s in reached and e in needed else 0 for (s, e), o in zip(_EDGES, vector, strict=True)]
-    paths = [[live[edge] for edge in path] for path in _PATHS if all(live[edge] for edge in path)] or [[]]
-    count = [live.count(operation) for operation in range(5)]
-    convs = [sum(operation in {2, 3} for operation in path) for path in paths]
-    pools = [path.count(4) for path in paths]
-    return (
-        float(np.log(1 + count[2] + 9 * count[3])),
-        *count[1:],
-        len(paths),
-        max(convs),
-        min(convs),
-        float(np.mean(convs)),
-        max(path.count(3) for path in paths),
-        min(pools),
-        max(pools),
-        max(map(len, paths)),
-        min(map(len, paths)),
-        float(live[3] == 1),
-    )
-
-
-def _nasbench201_features(vectors: NDArray[np.int64]) -> Floats:
-    return np.array([nasbench201_cell(tuple(row)) for row in vectors.tolist()])
-
-
 def _table_costs(data: Path, device: str) -> tuple[dict[Vector, float], dict[Vector, Vector]]:
     """Returns the cost of cells, and the cell that was measured in the place of each where that is another one."""
     file = NASBENCH201_DEVICES.get(device, "nasbench201_help.parquet")
@@ -170,7 +127,7 @@ def _table_costs(data: Path, device: str) -> tuple[dict[Vector, float], dict[Vec
         pairs = ((tuple(json.loads(a)), latency.get(rep)) for a, rep in zip(cells.arch, cells.rep_arch_id, strict=True))
         found = {cell: measured for cell, measured in pairs if measured is not None}
         return {cell: ms for cell, (_, ms) in found.items()}, {cell: measured for cell, (measured, _) in found.items()}
-    rows = rows[rows.latency_ms > 0.3]  # below: cells whose output does not depend on the input
+    rows = rows[rows.latency_ms >= DEGENERATE_MS]
     return {tuple(json.loads(arch)): value for arch, value in zip(rows.arch, rows.latency_ms, strict=True)}, {}
 
 
@@ -203,12 +160,12 @@ def nasbench201(data: Path, device: str) -> Problem:
 
     return Problem(
         name=f"nasbench201/{device}",
-        parameters={f"edge{start}{end}": _OPERATIONS for start, end in _EDGES},
+        parameters={f"edge{start}{end}": OPERATIONS for start, end in EDGES},
         values=(tuple(range(5)),) * 6,
-        features=_nasbench201_features,
+        features=search_features,
         costs=lambda vectors: np.array([filled[tuple(row)] for row in vectors.tolist()]),
         losses=lambda vectors: np.array([table[tuple(row)] for row in vectors.tolist()]).reshape(-1, 2),
-        connected=lambda vectors: _nasbench201_features(vectors)[:, _LONGEST_PATH] > 0,
+        connected=lambda vectors: live_cells(vectors).any(axis=1),
         cost_features=of_cells(lambda: cost_features),
         cost_columns=cost_columns,
         sources=of_cells(sources),
@@ -230,7 +187,7 @@ def _filled(everything: list[Vector], costs: dict[Vector, float]) -> dict[Vector
 
 def _with_cell(cells: list[Vector]) -> Floats:
     vectors = np.array(cells)
-    return np.hstack([*(vectors == operation for operation in range(1, 5)), _nasbench201_features(vectors)])
+    return np.hstack([*(vectors == operation for operation in range(1, 5)), search_features(vectors)])
 
 
 def mnasnet(data: Path, device: str) -> Problem:
