@@ -47,7 +47,8 @@ def _stage_sums(of_layer: Callable[[LayerSpec, int], Floats]) -> Sums:
             told = {layer.name: of_layer(layer, layers[0].in_size) for layer in layers}
             inside = [value for name, value in told.items() if name.startswith(f"stage{stage + 1}_")]
             variants[(stage, *own)] = np.sum(inside, axis=0)
-            rest = np.sum([value for name, value in told.items() if not name.startswith("stage")], axis=0)
+    # Stem and head are the same in all of them.
+    rest = np.sum([value for name, value in told.items() if not name.startswith("stage")], axis=0)
     return variants, rest
 
 
@@ -75,21 +76,21 @@ def mnasnet_features(vectors: NDArray[np.int64]) -> Floats:
 
 
 @cache
-def mnasnet_cost_columns() -> tuple[str, ...]:
-    """Returns the names of the columns that the product's predictors learn from."""
-    return (*FEATURE_NAMES, *(f"{name}={choice}" for name, choices in _choices().items() for choice in choices))
-
-
-@cache
-def _choices() -> dict[str, tuple[Choice, ...]]:
+def mnasnet_choices() -> dict[str, tuple[Choice, ...]]:
     """Returns the choices of each place of a vector."""
     choices = {dimension.name: dimension.choices for dimension in load_space("efficientnet").dimensions}
     return {name: choices[name] for name in encoding("mnasnet_anb").dimensions}
 
 
+@cache
+def mnasnet_cost_columns() -> tuple[str, ...]:
+    """Returns the names of the columns that the product's predictors learn from."""
+    return (*FEATURE_NAMES, *(f"{name}={choice}" for name, choices in mnasnet_choices().items() for choice in choices))
+
+
 def mnasnet_cost_features(vectors: NDArray[np.int64]) -> Floats:
     """Returns those columns."""
-    chosen = zip(vectors.T, _choices().values(), strict=True)
+    chosen = zip(vectors.T, mnasnet_choices().values(), strict=True)
     indicators = np.hstack([column[:, None] == np.array([int(choice) for choice in own]) for column, own in chosen])
     return np.hstack([_summed(vectors, _predictor_sums()), indicators])
 

@@ -164,7 +164,7 @@ def _transferred(problem: Problem, measurements: int, seed: int) -> Callable[[ND
     features, costs = problem.cost_features(networks), problem.sources(networks)
     bank = SourceBank.fit(features, costs, [f"source{number}" for number in range(costs.shape[1])])
     chosen = choose_networks(bank, features, measurements, rng)
-    predictor = TransferPredictor("latency_ms", problem.name, seed=seed, columns=problem.cost_columns, bank=bank)
+    predictor = TransferPredictor("latency_ms", problem.name, seed=seed, columns=problem.cost_columns(), bank=bank)
     predictor.fit_features(features[chosen], problem.costs(networks[chosen]))
     return lambda vectors: predictor.predict_features(problem.cost_features(vectors)).mean
 

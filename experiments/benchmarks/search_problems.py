@@ -18,6 +18,7 @@ import pandas as pd
 from latency_tables import vector_features
 from mnasnet_surrogates import (
     SURROGATE_DEVICES,
+    mnasnet_choices,
     mnasnet_cost_columns,
     mnasnet_cost_features,
     mnasnet_features,
@@ -34,8 +35,6 @@ from latency_predictors.device_columns import device_family
 from nas.pareto import hypervolume, non_dominated
 from nas.search.samplers.evolution import children, fitness_order
 from nas.search.samplers.parameters import ParameterSpace
-from search_spaces.encodings import encoding
-from search_spaces.space import load_space
 
 Floats = NDArray[np.float64]
 Vector = tuple[int, ...]
@@ -62,7 +61,7 @@ class Problem:
         losses: ``(n, 2)`` error and cost; NaN error where the table does not hold the network.
         connected: ``(n,)`` whether the output of ``(n, d)`` vectors depends on the input at all.
         cost_features: ``(n, p)`` of ``(n, d)`` vectors, what a predictor of the cost learns from.
-        cost_columns: p names of those features.
+        cost_columns: returns the p names of those features.
         sources: ``(n, s)`` costs on devices of other families, for a predictor that is transferred from them.
         low: ``(2,)`` least losses of a uniform sample.
         high: ``(2,)`` their 99th percentile.
@@ -77,7 +76,7 @@ class Problem:
     losses: Callable[[NDArray[np.int64]], Floats]
     connected: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
     cost_features: Callable[[NDArray[np.int64]], Floats]
-    cost_columns: tuple[str, ...]
+    cost_columns: Callable[[], tuple[str, ...]]
     sources: Callable[[NDArray[np.int64]], Floats]
     low: Floats
     high: Floats
@@ -146,7 +145,10 @@ def nasbench201(data: Path, device: str) -> Problem:
     place = {cell: row for row, cell in enumerate(everything)}
 
     measured = [measured_as.get(cell, cell) for cell in everything]
-    cost_features, cost_columns = vector_features("nasbench201", np.array(measured))
+
+    @cache
+    def predictor_inputs() -> tuple[Floats, tuple[str, ...]]:
+        return vector_features("nasbench201", np.array(measured))
 
     @cache
     def sources() -> Floats:
@@ -166,8 +168,8 @@ def nasbench201(data: Path, device: str) -> Problem:
         costs=lambda vectors: np.array([filled[tuple(row)] for row in vectors.tolist()]),
         losses=lambda vectors: np.array([table[tuple(row)] for row in vectors.tolist()]).reshape(-1, 2),
         connected=lambda vectors: live_cells(vectors).any(axis=1),
-        cost_features=of_cells(lambda: cost_features),
-        cost_columns=cost_columns,
+        cost_features=of_cells(lambda: predictor_inputs()[0]),
+        cost_columns=lambda: predictor_inputs()[1],
         sources=of_cells(sources),
         low=losses.min(0),
         high=np.quantile(losses, 0.99, axis=0),
@@ -193,9 +195,7 @@ def _with_cell(cells: list[Vector]) -> Floats:
 def mnasnet(data: Path, device: str) -> Problem:
     """Returns the problem of surrogate ImageNet error against the surrogate latency on a device."""
     surrogates = mnasnet_surrogates(data)
-    space, names = load_space("efficientnet"), encoding("mnasnet_anb").dimensions
-    choices = {dimension.name: dimension.choices for dimension in space.dimensions}
-    parameters = {name: choices[name] for name in names}
+    parameters = mnasnet_choices()
     values = tuple(tuple(int(choice) for choice in options) for options in parameters.values())
 
     def costs(vectors: NDArray[np.int64]) -> Floats:
@@ -217,7 +217,7 @@ def mnasnet(data: Path, device: str) -> Problem:
         losses=losses,
         connected=lambda vectors: np.ones(len(vectors), dtype=np.bool_),
         cost_features=mnasnet_cost_features,
-        cost_columns=mnasnet_cost_columns(),
+        cost_columns=mnasnet_cost_columns,
         sources=lambda vectors: np.exp([surrogates[d](vectors) for d in SURROGATE_DEVICES if d != device]).T,
         low=sample.min(0),
         high=np.quantile(sample, 0.99, axis=0),
