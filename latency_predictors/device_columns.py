@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from latency_predictors.finding import Finding
 from latency_predictors.imported import VERDICTS, decode_architecture
-from latency_predictors.lint import Finding, lint
+from latency_predictors.lint import lint
 from latency_predictors.measurement import DeviceProfile
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError

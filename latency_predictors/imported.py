@@ -18,7 +18,8 @@ from typing import Any, cast, get_args
 import pyarrow as pa
 
 from latency_predictors.environment import Environment
-from latency_predictors.lint import Finding, Rule, lint
+from latency_predictors.finding import Finding, Rule
+from latency_predictors.lint import lint
 from latency_predictors.measurement import DeviceProfile, Measurement
 from latency_predictors.statistics import Verdict
 from search_spaces.architecture import Architecture

@@ -8,30 +8,18 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from latency_predictors.finding import Finding, Rule
 from search_spaces.cost import network_cost
 from search_spaces.encodings import encoding, list_encodings
 from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Rule = Literal[
-    "not_measured",
-    "additive",
-    "whole_milliseconds",
-    "thousandth",
-    "degenerate",
-    "impossible",
-    "disagreeing_duplicates",
-    "mixed_conditions",
-    "long_tail",
-    "scattered",
-]
 
 ADDITIVE = 1e-4
 """Median error of a sum of block costs, relative to the median latency; real clocks repeat to 0.1 % at best."""
@@ -53,69 +41,11 @@ PEAK_MACS_PER_MS: dict[str, float] = {
     "mobile_gpu": 5e9, "vpu": 5e9, "dsp": 3e10, "npu": 5e10, "fpga": 2e10, "tpu": 5e11, "gpu": 1e12, "asic": 1e12,
 }  # fmt: skip
 """Multiply-accumulates a millisecond that no device of a class reaches (vendors' peaks of 2023, INT8, rounded up)."""
-_ADVICE: dict[Rule, tuple[str, str]] = {
-    "not_measured": ("a predictor of them proves nothing about the device", "keep them apart"),
-    "additive": (
-        "they were added up, not measured, and any predictor additive over blocks will seem perfect on them",
-        "measure whole networks",
-    ),
-    "whole_milliseconds": ("predictions cannot be better than the rounding", "measure with a finer clock"),
-    "thousandth": ("they are seconds among milliseconds and pull every prediction down", "convert or drop them"),
-    "degenerate": (
-        "their output does not depend on the input, or the runs failed, and they rule every percentage error",
-        "drop them",
-    ),
-    "impossible": ("the unit or the batch size is wrong, or nothing was run", "correct or drop them"),
-    "disagreeing_duplicates": (
-        "conditions are mixed or the device was disturbed",
-        "measure these networks again",
-    ),
-    "mixed_conditions": ("rows of different conditions cannot be told apart", "complete or drop them"),
-    "long_tail": ("means follow the tail and not the network", "learn the median"),
-    "scattered": ("the device was disturbed", "measure them again or give them less weight"),
-}
-"""What follows from a broken rule, and what to do."""
 _CONDITIONS = (
     "runtime", "precision", "batch_size", "latency_batch_size", "threads", "cpu_threads", "task", "image_size",
     "system_name", "source", "org", "round",
 )  # fmt: skip
 _NAMED_CONDITIONS = ("batch_size", "precision")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with some rows.
-
-    Attributes:
-        rule: that they break.
-        device: whose rows.
-        rows: their numbers in the table.
-        what: was found.
-    """
-
-    rule: Rule
-    device: str
-    rows: tuple[int, ...]
-    what: str
-
-    @property
-    def consequence(self) -> str:
-        """What follows for a predictor that learns from the rows."""
-        return _ADVICE[self.rule][0]
-
-    @property
-    def mend(self) -> str:
-        """What to do."""
-        return _ADVICE[self.rule][1]
-
-    @property
-    def message(self) -> str:
-        """All of it as one sentence."""
-        return f"{self.device}: {self.what}; {self.consequence}; {self.mend}"
-
-    def __post_init__(self) -> None:
-        if self.rule not in get_args(Rule) or not self.rows:
-            raise ValueError(f"a finding needs a known rule and rows, got {self.rule=} and {len(self.rows)} rows")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_predictors.lint import Finding, lint
+from latency_predictors.finding import Finding
+from latency_predictors.lint import lint
 from latency_predictors.measurement import SCHEMA, DeviceProfile, Measurement
 from latency_predictors.protocol import PROTOCOL_VERSION
 from latency_predictors.session import GROUP, measure_networks

@@ -19,8 +19,8 @@ from search_spaces.space import SearchSpace, list_spaces, load_space
 
 if TYPE_CHECKING:
     from latency_predictors.evaluation import FittedPredictor
+    from latency_predictors.finding import Finding
     from latency_predictors.imported import ImportedTable
-    from latency_predictors.lint import Finding
     from latency_predictors.measurement import DeviceProfile, Measurement, Metric
     from latency_predictors.table_file import LatencyUnit
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from latency_predictors.catalog import CatalogEntry
     from latency_predictors.device_columns import DeviceColumn
     from latency_predictors.few_shot import FewShot
-    from latency_predictors.lint import Finding
+    from latency_predictors.finding import Finding
     from latency_predictors.metrics import Scores
 
 PICTURE = "learning_curve.png"

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from latency_predictors.lint import Finding, lint
+from latency_predictors.finding import Finding
+from latency_predictors.lint import lint
 from search_spaces.encodings import encoding
 from search_spaces.errors import InputError
 from search_spaces.space import load_space
