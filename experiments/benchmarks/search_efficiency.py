@@ -29,7 +29,8 @@ from search_problems import PROBLEMS, load_problem  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "search_efficiency.csv"
 MARKS = (50, 100, 200, 300)
-_SLOW_SEEDS, _SLOW_BUDGET = 3, 120
+_EXTENT = {"": (10, 300), "variant": (5, 200), "slow": (3, 120)}
+"""Seeds and evaluations of the methods, of our variants and of slow peers."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,12 @@ def _evaluations_to_98(rows: list[Row], problem: str, method: str) -> float:
     return float(np.median([row.budget if np.isnan(row.evaluations_to_98) else row.evaluations_to_98 for row in own]))
 
 
+def extent(method: str, seeds: int, budget: int) -> tuple[int, int]:
+    """Returns how many seeds and evaluations a method is run with, of those asked for."""
+    kind = "slow" if method in SLOW_METHODS else "variant" if method.startswith(f"{OURS}_") else ""
+    return min(seeds, _EXTENT[kind][0]), min(budget, _EXTENT[kind][1])
+
+
 def main() -> None:
     """Runs what is missing and prints the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,24 +170,23 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to")
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=PROBLEMS)
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--budget", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=10, help="at most 10; 5 of our variants, 3 of slow peers")
+    parser.add_argument("--budget", type=int, default=300, help="at most 300; 200 of our variants, 120 of slow peers")
     args = parser.parse_args()
 
-    done = {(row.problem, row.method, row.seed) for row in read_rows(args.results) if row.budget >= args.budget}
-    done |= {(r.problem, r.method, r.seed) for r in read_rows(args.results) if r.method in SLOW_METHODS}
+    longest = {(row.problem, row.method, row.seed): row.budget for row in read_rows(args.results)}
     for name in args.problems:
         wanted = [
-            (method, seed)
+            (method, seed, budget)
             for method in args.methods
-            for seed in range(min(args.seeds, _SLOW_SEEDS) if method in SLOW_METHODS else args.seeds)
-            if (name, method, seed) not in done
+            for seeds, budget in [extent(method, args.seeds, args.budget)]
+            for seed in range(seeds)
+            if longest.get((name, method, seed), 0) < (1 if method in SLOW_METHODS else budget)
         ]
         if not wanted:
             continue
         problem = load_problem(name, args.data)
-        for method, seed in wanted:
-            budget = min(args.budget, _SLOW_BUDGET) if method in SLOW_METHODS else args.budget
+        for method, seed, budget in wanted:
             bench = run(problem, method, seed, budget)
             ratios = bench.ratios()
             reached = np.flatnonzero(ratios >= 0.98)
