@@ -42,7 +42,16 @@ def predictors_of(run: Run, space: SearchSpace, progress: ProgressListener) -> "
                 f"coverage of the 90 % interval {found.coverage:.0%}"
             )
             progress(Progress("fit", 1, 1, text, notable=True))
-    return {term.predictor: catalog.load(term.predictor) for term in run.config.parsed_terms if term.predictor}
+    predictors = {}
+    for term in run.config.parsed_terms:
+        if term.predictor is None or term.device is None:
+            continue
+        fitted_on, asked = catalog.entry(term.predictor).device, profile_of(run.config.devices[term.device]).id
+        if fitted_on != asked:
+            text = f"{term.name} is {asked} in this run, and its predictor was fitted on {fitted_on}"
+            progress(Progress("fit", 1, 1, text, notable=True))
+        predictors[term.predictor] = catalog.load(term.predictor)
+    return predictors
 
 
 def unfitted(run: Run) -> "dict[str, dict[str, Metric]]":

@@ -43,7 +43,10 @@ def test_a_search_has_latency_and_memory_measured_here_and_energy_of_imported_ro
     table.write_text("arch,space,device,precision,latency_ms,energy_mj\n" + "\n".join(lines))
     api.import_latency(table, tmp_path / "board.parquet")
     api.fit_latency(tmp_path / "board.parquet", "cpu.energy_mj", run.predictors_dir, metric="energy_mj")
-    assert api.search(run)["evaluated"] == 4
+    told: list[str] = []
+    assert api.search(run, lambda step: told.append(step.text))["evaluated"] == 4
+    (other,) = (text for text in told if "was fitted on board" in text)
+    assert other.startswith("energy_mj@cpu is local/onnxruntime/int8/1-thread in this run, and its predictor was")
     rows = MeasurementSet(run.measurements_path("cpu")).read_usable()
     entries = {row["predictor"]: row for row in api.list_predictors(run.predictors_dir)}
     assert {name: (row["metric"], row["rows"]) for name, row in entries.items()} == {
