@@ -8,9 +8,11 @@ for searches that may be taken over by another machine.
 
 import hashlib
 import json
+import logging
 import os
 import socket
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.schema import CreateSchema
 
 from nas.errors import InputError, RunError
@@ -28,10 +30,14 @@ from nas.search.journal import Journal
 from nas.search.schema import LIFE
 from search_spaces.file_lock import FileHeldError, hold
 
+_logger = logging.getLogger(__name__)
+
 _dumps = partial(json.dumps, allow_nan=False)
 
 _MAX_IDENTIFIER_BYTES = 63  # of PostgreSQL
 _CONNECT_SECONDS = 15
+_PATIENCE_SECONDS = 120
+"""How long a server that goes away in the middle of a search is waited for: restarts and failovers take less."""
 # A coordinator whose machine vanished keeps the lock until the server notices: here after at most 30 + 3 x 10 seconds.
 _KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
 
@@ -203,6 +209,28 @@ class PostgresSchema(Database):
         """Makes the schema; asking first, as making one needs a right that its users need not have."""
         if not inspect(connection).has_schema(self.schema):
             connection.execute(CreateSchema(self.schema))
+
+    @contextmanager
+    def transaction(self, recorded: Callable[[], None]) -> Iterator[Connection]:
+        """As `Database.transaction`; waits for a server that is away before, never tries again what may be done."""
+        with self._connected() as connection, connection.begin():
+            yield connection
+            recorded()
+
+    def _connected(self) -> Connection:
+        end_s, told_so = time.monotonic() + _PATIENCE_SECONDS, False
+        while True:
+            try:
+                return self.engine.connect()
+            except OperationalError as error:
+                if time.monotonic() > end_s:
+                    raise
+                if not told_so:
+                    _logger.warning(
+                        "%s cannot be reached (%s): trying for %d s", self.label, told(error), _PATIENCE_SECONDS
+                    )
+                told_so = True
+                time.sleep(1)
 
     @contextmanager
     def coordinated(self) -> Iterator[None]:

@@ -29,36 +29,53 @@ def server_user() -> str | None:
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """Runs a server; gives the URL of its one database."""
+    """Makes a server and runs it; gives the URL of its one database."""
+    folder = new_server()
+    try:
+        with running(folder) as url:
+            yield url
+    finally:
+        shutil.rmtree(folder)
+
+
+def new_server() -> Path:
+    """Makes the files of a server; returns their folder."""
     programs, user = server_programs(), server_user()
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # the path of a socket has at most 107 bytes
-
-    as_user = ["runuser", "-u", user, "--"] if user else []
     if user:
         shutil.chown(folder, user)
     initdb = [programs / "initdb", "--no-sync", "--auth=trust", "--username=hwnas", "--encoding=UTF8"]
     done = subprocess.run(
-        [*as_user, *initdb, "-D", folder / "data"], capture_output=True, text=True, cwd=folder, check=False
+        [*as_user(user), *initdb, "-D", folder / "data"], capture_output=True, text=True, cwd=folder, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    data = folder / "data"
+    return folder
+
+
+def as_user(user: str | None) -> list[str]:
+    return ["runuser", "-u", user, "--"] if user else []
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Runs the server of a folder; gives the URL of its one database."""
+    programs, data = server_programs(), folder / "data"
+    assert programs is not None
     settings = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off"}
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     # It ends when its standard input does: also when the tests are killed.
     shell = ["sh", "-c", '"$@" & server=$!; read -r _; kill -QUIT $server; wait', "sh"]
     server = subprocess.Popen(
-        [*as_user, *shell, programs / "postgres", "-D", data, *options],
+        [*as_user(server_user()), *shell, programs / "postgres", "-D", data, *options],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
     )  # fmt: skip
+    url = f"postgresql+psycopg://hwnas@/postgres?host={folder}"
     try:
-        wait_until(lambda: (folder / ".s.PGSQL.5432").exists())
-        url = f"postgresql+psycopg://hwnas@/postgres?host={folder}"
         wait_until(lambda: answers(url))
         yield url
     finally:
         server.communicate()
-        shutil.rmtree(folder)
 
 
 def answers(url: str) -> bool:

@@ -2,8 +2,11 @@ import dataclasses
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +20,7 @@ from nas.search.database import PostgresSchema, process_name
 from nas.search.ledger import Ledger
 from nas.search.records import SUPERSEDED, Candidate, Proposal
 from search_spaces.space import load_space
-from tests.nas.search.postgres import execute
+from tests.nas.search.postgres import execute, new_server, running
 from tests.nas.search.small import child, wait_until
 
 SPACE = load_space("tiny")
@@ -332,6 +335,25 @@ def test_a_coordinator_whose_connections_died_goes_on_where_nobody_took_over(pos
         execute(postgres_url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         ledger.propose([proposal(0, 0)], candidate(0))
     assert [c.number for c in ledger.candidates()] == [0]
+
+
+@pytest.mark.postgres
+def test_a_server_that_is_restarted_is_waited_for(postgres_url: str) -> None:
+    """In another folder than the other tests' server, which it would take away from them."""
+    folder = new_server()
+    try:
+        with running(folder) as url:
+            ledger = Ledger(PostgresSchema(url, "digits"))
+            ledger.begin(IDENTITY)
+        with ThreadPoolExecutor(1) as threads:
+            committed = threads.submit(ledger.propose, [proposal(0, 0)], candidate(0))
+            with pytest.raises(FutureTimeoutError):
+                committed.result(2)
+            with running(folder):
+                committed.result(60)
+                assert [c.number for c in ledger.candidates()] == [0]
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.mark.postgres
