@@ -7,7 +7,7 @@ lowered and measured once (`latency_predictors.features`), and a network's featu
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -17,6 +17,8 @@ from scipy import sparse
 from latency_predictors.choice_features import choice_names
 from latency_predictors.features import FEATURE_NAMES, layer_features
 from search_spaces.architecture import Architecture, Choice
+from search_spaces.block_table import BlockTable, BlockValues
+from search_spaces.choice_codes import ChoiceCodes, Codes
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
 
@@ -24,8 +26,6 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Spaces = Mapping[str, SearchSpace]
 """Search spaces by name; empty where integer vectors mean nothing to this product."""
-
-_MOST_KEYS = 1 << 14  # numbers of a block's variants; where there could be more, those that occur are counted
 
 
 def feature_columns(architectures: Sequence[Architecture], spaces: Spaces) -> tuple[str, ...]:
@@ -72,15 +72,15 @@ class FeatureTable:
     """Features of architectures of one space, ready to be worked out for some of the rows at a time.
 
     Attributes:
-        blocks: ``(v, physical columns)``, of each variant of each block; stem and head count as a block.
-        variants: ``(n, b)``, rows of ``blocks`` that an architecture is made of.
+        blocks: ``(v, physical columns)``, of each block that the space has told so far.
+        variants: ``(n, b)``, rows of ``blocks`` that an architecture is made of; -1 where it has none.
         codes: ``(n, dimensions)``, of the choices.
         choices: for each further column, the (dimension, code) that must all hold; None where none has the choice.
     """
 
     blocks: Floats
     variants: Integers
-    codes: NDArray[np.int16]
+    codes: Codes
     choices: tuple[tuple[tuple[int, int], ...] | None, ...]
 
     @classmethod
@@ -91,18 +91,24 @@ class FeatureTable:
             raise InputError(
                 f"the layers of space {architectures[0].space!r} are not known: give its file with --space"
             )
-        codes = _Codes.of(architectures, space)
+        known = space.codes if space else ChoiceCodes(_occurring(architectures))
+        try:
+            codes = known.of(architectures)
+        except KeyError as error:
+            raise InputError(f"space {architectures[0].space!r} has no choice {error.args[0]}") from None
         if space and physical:
-            codes.check(space, architectures)
-            blocks, variants = _blocks(space, architectures, codes)
+            _check(space, codes, architectures)
+            variants = space.blocks.rows(codes)
+            blocks = _of_blocks(space.blocks).all()
         else:
             blocks, variants = np.empty((0, 0)), np.empty((len(architectures), 0), dtype=np.int64)
         named = {
-            f"{dimension}={value}": (codes.dimensions[dimension], code)
-            for (dimension, value), code in codes.numbers.items()
+            f"{dimension}={choice}": (known.columns[dimension], code)
+            for dimension, own in known.choices.items()
+            for code, choice in enumerate(own)
         }
         choices = [tuple(named.get(part, (-1, -1)) for part in name.split("&")) for name in columns[physical:]]
-        return cls(blocks, variants, codes.codes, tuple(None if (-1, -1) in c else c for c in choices))
+        return cls(blocks, variants, codes, tuple(None if (-1, -1) in c else c for c in choices))
 
     def rows(self, part: slice) -> Floats:
         """Returns the features ``(m, d)`` of some of the architectures."""
@@ -110,9 +116,10 @@ class FeatureTable:
         physical = self.blocks.shape[1]
         found = np.zeros((len(variants), physical + len(self.choices)))
         if physical:
-            ends = np.arange(len(variants) + 1) * variants.shape[1]
+            there = variants >= 0
+            ends = np.append(0, there.sum(1).cumsum())
             shape = len(variants), len(self.blocks)
-            counts = sparse.csr_array((np.ones(variants.size), variants.ravel(), ends), shape=shape)
+            counts = sparse.csr_array((np.ones(ends[-1]), variants[there], ends), shape=shape)
             found[:, :physical] = counts @ self.blocks
         for column, choices in enumerate(self.choices, start=physical):
             if choices is not None:
@@ -120,107 +127,33 @@ class FeatureTable:
         return found
 
 
-@dataclass(frozen=True)
-class _Codes:
-    """Architectures of one space as integers.
+def _occurring(architectures: Sequence[Architecture]) -> dict[str, list[Choice]]:
+    """Returns the choices that architectures of an unknown space have in each dimension."""
+    choices: dict[str, list[Choice]] = {}
+    for dimension, choice in set().union(*(architecture.values for architecture in architectures)):
+        choices.setdefault(dimension, []).append(choice)
+    return choices
 
-    Attributes:
-        dimensions: column of each dimension.
-        numbers: code of each choice of each dimension.
-        values: of each dimension, by code.
-        codes: ``(n, dimensions)``; -1 where a dimension is switched off.
+
+def _check(space: SearchSpace, codes: Codes, architectures: Sequence[Architecture]) -> None:
+    """Checks that each has a value for the dimensions that exist beside its other choices, and for no other.
+
+    Raises:
+        InputError: one does not.
     """
-
-    dimensions: dict[str, int]
-    numbers: dict[tuple[str, Choice], int]
-    values: list[list[Choice]]
-    codes: NDArray[np.int16]
-
-    @classmethod
-    def of(cls, architectures: Sequence[Architecture], space: SearchSpace | None) -> Self:
-        if space is None:
-            known = sorted(set().union(*(a.values for a in architectures)), key=lambda pair: (pair[0], str(pair[1])))
-        else:
-            known = [(dimension.name, choice) for dimension in space.dimensions for choice in dimension.choices]
-        dimensions: dict[str, int] = {}
-        numbers: dict[tuple[str, Choice], int] = {}
-        values: list[list[Choice]] = []
-        for dimension, value in known:
-            if dimensions.setdefault(dimension, len(dimensions)) == len(values):
-                values.append([])
-            numbers[dimension, value] = len(values[-1])
-            values[-1].append(value)
-        # One look-up for each choice: what follows is arithmetic on whole columns.
-        place = {pair: index for index, pair in enumerate(known)}
-        rows = [architecture.values for architecture in architectures]
-        counts = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        held = map(place.__getitem__, chain.from_iterable(rows))
-        try:
-            places = np.fromiter(held, dtype=np.int32, count=int(counts.sum()))
-        except KeyError as error:
-            raise InputError(f"space {architectures[0].space!r} has no choice {error.args[0]}") from None
-        codes = np.full((len(rows), len(dimensions)), -1, dtype=np.int16)
-        columns = np.array([dimensions[dimension] for dimension, _ in known], dtype=np.int64)
-        cells = np.repeat(np.arange(len(rows)) * len(dimensions), counts) + columns[places]
-        codes.reshape(-1)[cells] = np.array(list(numbers.values()), dtype=np.int16)[places]
-        return cls(dimensions, numbers, values, codes)
-
-    def check(self, space: SearchSpace, architectures: Sequence[Architecture]) -> None:
-        """Checks that each has a value for the dimensions that exist beside its other choices, and for no other.
-
-        Raises:
-            InputError: one does not.
-        """
-        for dimension in space.dimensions:
-            there = self.codes[:, self.dimensions[dimension.name]] >= 0
-            wanted = np.ones(len(there), dtype=np.bool_)
-            for name, values in dimension.needs:
-                wanted &= np.isin(self.codes[:, self.dimensions[name]], [self.numbers[name, v] for v in values])
-            if (there != wanted).any():
-                key = architectures[int(np.flatnonzero(there != wanted)[0])].key
-                raise InputError(f"{key} is no network of space {space.name!r}: give its file with --space")
-
-    def deep(self, depth: str, block: int) -> NDArray[np.bool_]:
-        """Returns which architectures have at least so many blocks in the stage of a depth."""
-        column = self.dimensions.get(depth)
-        if column is None:
-            return np.ones(len(self.codes), dtype=np.bool_)
-        # The last one is for a depth that is missing.
-        enough = np.array([*(int(value) >= block for value in self.values[column]), False])
-        return np.asarray(enough[self.codes[:, column]])
-
-    def key(self, dimensions: Sequence[str], there: NDArray[np.bool_]) -> Integers:
-        """Returns a number ``(n,)`` for each row: 0 where nothing is there, else one for its values of dimensions."""
-        found = np.ones(len(self.codes), dtype=np.int64)
-        for dimension in dimensions:
-            column = self.dimensions.get(dimension)
-            if column is not None:
-                found = found * (len(self.values[column]) + 1) + self.codes[:, column] + 1
-        found[~there] = 0
-        return found if found.max(initial=0) < _MOST_KEYS else np.unique(found, return_inverse=True)[1].reshape(-1)
+    wanted: dict[tuple[object, ...], NDArray[np.bool_]] = {}  # by needs: most dimensions share theirs
+    for dimension, there in zip(space.dimensions, codes.T >= 0, strict=True):
+        if dimension.needs not in wanted:
+            met = [space.codes.one_of(codes, name, values) for name, values in dimension.needs]
+            wanted[dimension.needs] = np.logical_and.reduce([np.ones(len(codes), dtype=np.bool_), *met])
+        wrong = there != wanted[dimension.needs]
+        if wrong.any():
+            key = architectures[int(wrong.argmax())].key
+            raise InputError(f"{key} is no network of space {space.name!r}: give its file with --space")
 
 
-def _blocks(space: SearchSpace, architectures: Sequence[Architecture], codes: _Codes) -> tuple[Floats, Integers]:
-    """Returns `FeatureTable.blocks` and `FeatureTable.variants`."""
-    keys: list[Integers] = []  # of every block
-    first: list[int] = []  # of every stage, where its blocks begin
-    for number, dimensions in enumerate(space.block_dimensions):
-        first.append(len(keys))
-        for block, own in enumerate(dimensions, start=1):
-            keys.append(codes.key(own, codes.deep(f"stage{number}.depth", block)))
-    starts = np.cumsum([0, *(int(key.max(initial=0)) + 1 for key in keys)])
-    variants = np.stack(keys, axis=1) + starts[:-1]
-    blocks, done = np.zeros((starts[-1], len(FEATURE_NAMES))), np.zeros(starts[-1], dtype=np.bool_)
-    example = np.full(starts[-1], -1)
-    example[variants] = np.arange(len(architectures))[:, None]
-    for variant in np.flatnonzero(example >= 0):
-        if done[variant]:
-            continue
-        stages, variants_there = space.stages(architectures[example[variant]]), variants[example[variant]]
-        missing, image_size = ~done[variants_there], stages[0][0][0].in_size
-        for begin, stage in zip(first, stages, strict=True):
-            for place, layers in enumerate(stage, start=begin):
-                if missing[place]:
-                    blocks[variants_there[place]] = sum(layer_features(layer, image_size) for layer in layers)
-        done[variants_there] = True
-    return blocks, variants
+@lru_cache(maxsize=8)
+def _of_blocks(table: BlockTable) -> BlockValues:
+    """Returns the features of a space's blocks, kept from one call to the next."""
+    none = np.zeros(len(FEATURE_NAMES))
+    return BlockValues(table, lambda block, side: sum((layer_features(layer, side) for layer in block), none))

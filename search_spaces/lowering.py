@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, product
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.errors import InputError
@@ -23,26 +23,6 @@ _OF_A_STAGE = ("squeeze_excite", "activation")
 _WORDS = ("op", *_OF_A_BLOCK, *_OF_A_STAGE)
 _MOST_STAGES = 1 << 16
 """Kept: of a stage that shares nothing there are thousands in each resolution."""
-_T = TypeVar("_T")
-
-
-class PerBlock(Generic[_T]):
-    """A function of blocks that is worked out once for each.
-
-    Args:
-        function: of a block of `Lowering.stages`.
-    """
-
-    def __init__(self, function: Callable[[Block], _T]) -> None:
-        self._function = function
-        self._known: dict[int, tuple[Block, _T]] = {}  # by identity: to hash the layers takes far longer
-
-    def __call__(self, block: Block) -> _T:
-        """Returns the function's value."""
-        known = self._known.get(id(block))
-        if known is None or known[0] is not block:
-            known = self._known[id(block)] = block, self._function(block)
-        return known[1]
 
 
 class Lowering:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.architecture import Architecture, Choice
+from search_spaces.block_table import BlockTable
+from search_spaces.choice_codes import ChoiceCodes
 from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
 from search_spaces.lowering import Block, Lowering, block_dimensions, shared_layers
@@ -89,9 +91,18 @@ class SearchSpace:
         return {"table": self.table}  # what was worked out stays behind
 
     @cached_property
-    def block_dimensions(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
-        """The dimensions that decide the layers of each block, by stage and block as in `stages`, to the deepest."""
-        return block_dimensions(self.table)
+    def codes(self) -> ChoiceCodes:
+        """Numbers of all choices, to have many architectures as one array."""
+        return ChoiceCodes({dimension.name: dimension.choices for dimension in self.dimensions})
+
+    @cached_property
+    def blocks(self) -> BlockTable:
+        """The distinct blocks of the architectures that it was asked about, for sums over blocks."""
+
+        def stages(values: Mapping[str, Choice]) -> tuple[tuple[Block, ...], ...]:
+            return self.stages(Architecture(self.name, tuple(sorted(values.items()))))
+
+        return BlockTable(self.codes, block_dimensions(self.table), stages)
 
     @cached_property
     def _stages(self) -> Callable[[Architecture], tuple[tuple[Block, ...], ...]]:

@@ -1,17 +1,15 @@
 """The cheap terms of a search: exact counts from the layers; latency, energy and memory from learned predictors."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import chain
 from typing import Protocol
 
 from latency_predictors.base import LatencyPredictor
 from nas.errors import InputError
 from nas.objectives import Objective, Value
 from search_spaces.architecture import Architecture
+from search_spaces.block_table import BlockValues
 from search_spaces.cost import ADDITIVE, METRICS, Precision
 from search_spaces.layer import LayerSpec
-from search_spaces.lowering import PerBlock
 from search_spaces.space import SearchSpace
 
 
@@ -49,7 +47,8 @@ class AnalyticAndPredictedCosts:
         self._objectives = tuple(dict.fromkeys(o for o in objectives if o.metric != "accuracy"))
         self._precisions = dict(precisions)
         self._predictors = dict(predictors)
-        self._of_blocks = {o: PerBlock(partial(self._count, o)) for o in self._objectives if o.metric in ADDITIVE}
+        self._summed = tuple(o for o in self._objectives if o.metric in ADDITIVE)
+        self._of_blocks = BlockValues(space.blocks, lambda block, _: [self._count(o, block) for o in self._summed])
         for objective in self._objectives:
             name = objective.predictor
             known = self._predictors if name else self._precisions
@@ -66,23 +65,26 @@ class AnalyticAndPredictedCosts:
 
     def costs_of(self, architectures: Sequence[Architecture]) -> list[dict[str, Value]]:
         """Returns the costs of each architecture by objective name; predictors tell many faster than one by one."""
+        if not architectures:
+            return []
         spaces = {self._space.name: self._space}
+        counts: dict[Objective, list[int]] = {}
+        if self._summed:
+            sums = self._of_blocks.sums(self._space.codes.of(architectures))
+            counts = dict(zip(self._summed, sums.T.tolist(), strict=True))
         costs: list[dict[str, Value]] = [{} for _ in architectures]
         for objective in self._objectives:
             if objective.predictor:
                 predicted = self._predictors[objective.predictor].predict_architectures(architectures, spaces)
-                columns = (predicted.mean, predicted.lower, predicted.upper)
-                for row, mean, lower, upper in zip(costs, *(column.tolist() for column in columns), strict=True):
-                    row[objective.name] = Value(mean, "predicted", lower, upper)
-                continue
-            for row, architecture in zip(costs, architectures, strict=True):
-                row[objective.name] = Value(self._counted(objective, architecture), "analytic")
+                columns = zip(predicted.mean.tolist(), predicted.lower.tolist(), predicted.upper.tolist(), strict=True)
+                values = [Value(mean, "predicted", lower, upper) for mean, lower, upper in columns]
+            else:
+                if objective not in counts:
+                    counts[objective] = [self._count(objective, self._space.layers(one)) for one in architectures]
+                values = [Value(count, "analytic") for count in counts[objective]]
+            for row, value in zip(costs, values, strict=True):
+                row[objective.name] = value
         return costs
-
-    def _counted(self, objective: Objective, architecture: Architecture) -> int:
-        if objective in self._of_blocks:
-            return sum(map(self._of_blocks[objective], chain.from_iterable(self._space.stages(architecture))))
-        return self._count(objective, self._space.layers(architecture))
 
     def _count(self, objective: Objective, layers: Sequence[LayerSpec]) -> int:
         return METRICS[objective.metric](layers, self._precisions[objective.device] if objective.device else "fp32")

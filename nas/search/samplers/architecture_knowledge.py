@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,9 @@ from nas.search.samplers.hypervolume import HypervolumeSampler
 from nas.search.samplers.knowledge import CostTerms, Knowledge
 from nas.search.samplers.parameters import Params
 from search_spaces.architecture import Architecture
+from search_spaces.block_table import BlockValues
 from search_spaces.cost import layer_macs, layer_parameters
 from search_spaces.layer import LayerSpec
-from search_spaces.lowering import Block, PerBlock
 
 Floats = NDArray[np.float64]
 
@@ -72,7 +71,10 @@ class ArchitectureKnowledge:
         self._last_values: list[dict[str, Value]] = []
         self._names = sorted(dimension.name for dimension in problem.space.dimensions)
         stages = len(problem.space.table.stages)
-        self._sums = PerBlock(lambda block: sum((layer_sums(layer, stages) for layer in block), np.zeros(7 + stages)))
+        self._of_blocks = BlockValues(
+            problem.space.blocks,
+            lambda block, _: sum((layer_sums(layer, stages) for layer in block), np.zeros(7 + stages)),
+        )
         known = costs.costs_of([problem.space.smallest()])[0]
         self._columns = tuple(place for place, term in enumerate(problem.objectives) if term.name in known)
 
@@ -101,12 +103,7 @@ class ArchitectureKnowledge:
         return Architecture(self._problem.space.name, tuple([(n, params[n]) for n in self._names if n in params]))
 
     def _features(self, many: Sequence[Params]) -> Floats:
-        blocks: list[Block] = []
-        starts: list[int] = []
-        for architecture in self._architectures(many):
-            starts.append(len(blocks))
-            blocks.extend(chain.from_iterable(self._problem.space.stages(architecture)))
-        return features_of_sums(np.add.reduceat(np.array([self._sums(block) for block in blocks]), starts))
+        return features_of_sums(self._of_blocks.sums(self._problem.space.codes.of(self._architectures(many))))
 
     def _costs(self, many: Sequence[Params]) -> Floats:
         names = [self._problem.objectives[place].name for place in self._columns]

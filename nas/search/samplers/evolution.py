@@ -54,8 +54,8 @@ def _layers_of_two(losses: Floats) -> NDArray[np.int64]:
     """Returns what `ranks` returns for two losses, by one sweep (Jensen, IEEE Trans. Evol. Computation 7(5), 2003)."""
     layers = np.zeros(len(losses), dtype=np.int64)
     ends: list[tuple[float, float]] = []  # (second, first) of the last row of each layer; ascending
-    for row in np.lexsort((losses[:, 1], losses[:, 0])).tolist():
-        first, second = losses[row].tolist()
+    order = np.lexsort((losses[:, 1], losses[:, 0]))
+    for row, (first, second) in zip(order.tolist(), losses[order].tolist(), strict=True):
         layer = bisect_left(ends, (second, first))  # as many layers hold a row that dominates this one
         ends[layer : layer + 1] = [(second, first)]
         layers[row] = layer + 1
@@ -84,8 +84,7 @@ def mutated(space: ParameterSpace, genomes: Floats, rng: np.random.Generator) ->
     change = rng.random((count, size)) < 1.0 / size
     change[np.arange(count), rng.integers(size, size=count)] = True
     fresh = space.sample(count, rng)
-    levels = np.array([len(gene.levels) for gene in space.genes])
-    ordinal = np.array([gene.ordinal and len(gene.levels) != 2 for gene in space.genes])
+    levels, ordinal = space.levels, space.ordinal & (space.levels != 2)
     step = np.where(levels > 0, rng.choice([-1.0, 1.0], size=(count, size)), rng.normal(0, _PLACE_STEP, (count, size)))
     near = np.clip(genomes + step, 0, np.where(levels > 0, levels - 1, 1))
     drawn = np.where(ordinal & (rng.random((count, size)) < 0.5), near, fresh)

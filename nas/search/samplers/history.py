@@ -43,7 +43,7 @@ class History:
         """
         signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params]
-        genomes = np.array([describer.genome(t.params) for t in others])
+        genomes = np.array([describer.genome_of(t) for t in others])
         described = describer.describe(genomes.reshape(len(others), len(describer.space.genes)))
         keys = described.keys
         finished: dict[bytes, int] = {}  # of equal parameter sets the first counts

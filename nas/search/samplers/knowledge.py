@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
 
 from nas.search.samplers.gaussian_process import Columns
 from nas.search.samplers.parameters import ParameterSpace, Params
@@ -114,7 +116,7 @@ class Describer:
         self._knowledge = knowledge
         self._needs = self._exists_where()
         self._known: dict[bytes, Floats] = {}  # canonical genome -> features, cost, violation in one row
-        self._genomes: dict[tuple[tuple[str, Any], ...], Floats] = {}
+        self._genomes: dict[int, tuple[Params, Floats]] = {}  # by the number of a trial
         self.known_constraints: set[str] = set()
         self._widths = (0, 0)
         self._center: Floats = np.zeros(0)
@@ -148,18 +150,19 @@ class Describer:
     def _params(self, genome: Floats) -> dict[str, Any]:
         return self._fixed | self.space.params(genome)
 
-    def _exists_where(self) -> list[tuple[int, list[tuple[int, NDArray[np.bool_]]]]]:
-        """Returns, of each gene that need not exist, its column, and (another column, which of its levels allow it)."""
+    def _exists_where(self) -> list[tuple[list[int], list[tuple[int, NDArray[np.bool_]]]]]:
+        """Returns columns of genes that need not exist, and (another column, which of its levels allow them)."""
         places = {gene.name: column for column, gene in enumerate(self.space.genes)}
         found = []
-        for gene in self.space.genes:  # in this order: what another one needs has been decided before it
+        # In this order: what another one needs has been decided before it. Neighbours mostly need the same.
+        for needs, genes in groupby(self.space.genes, lambda gene: self._knowledge.needs.get(gene.name, ())):
             conditions = [
-                (places[name], np.array([level in values for level in self.space.genes[places[name]].levels]))
-                for name, values in self._knowledge.needs.get(gene.name, ())
+                (places[name], np.array([*(level in values for level in self.space.genes[places[name]].levels), False]))
+                for name, values in needs
                 if name in places
             ]
             if conditions:
-                found.append((places[gene.name], conditions))
+                found.append(([places[gene.name] for gene in genes], conditions))
         return found
 
     def _to_canonical(self, genomes: Floats) -> Floats:
@@ -167,12 +170,12 @@ class Describer:
         if not self._needs:
             return np.ascontiguousarray(genomes)
         canonical = np.where(np.isnan(genomes), 0.0, genomes)
-        for column, conditions in self._needs:
+        for columns, conditions in self._needs:
             for other, allowed in conditions:
                 levels = canonical[:, other]
-                there = ~np.isnan(levels)
-                there[there] = allowed[levels[there].astype(int)]
-                canonical[~there, column] = np.nan
+                there = allowed[np.where(np.isnan(levels), -1, levels).astype(int)]  # the last one is for what is not
+                for column in columns:
+                    canonical[~there, column] = np.nan
         return canonical
 
     def _ask(self, params: Sequence[Params]) -> Floats:
@@ -188,12 +191,14 @@ class Describer:
         self._widths = features.shape[1], cost.shape[1]
         return np.concatenate([features, cost, violation[:, None]], axis=1)
 
-    def genome(self, params: Params) -> Floats:
+    def genome_of(self, trial: FrozenTrial) -> Floats:
         """Returns the ``(d,)`` genome of a trial's parameters."""
-        key = tuple(params.items())
-        if key not in self._genomes:
-            self._genomes[key] = self.space.genome(params)
-        return self._genomes[key]
+        known = self._genomes.get(trial.number)
+        if known is None or known[0] is not trial.params:
+            known = trial.params, self.space.genome(trial.params)
+            if trial.state.is_finished():  # its parameters will not change
+                self._genomes[trial.number] = known
+        return known[1]
 
     def params(self, genome: Floats) -> dict[str, Any]:
         """Returns a value for every parameter that varies, absent ones at their first choice."""

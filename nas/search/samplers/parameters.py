@@ -109,10 +109,22 @@ class ParameterSpace:
 
     Attributes:
         genes: one per parameter.
+        levels: ``(d,)``, how many each gene has; 0 for a continuous one.
+        ordinal: ``(d,)``, whether the order of a gene's levels means something.
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
         self.genes = tuple(Gene.of(name, d) for name, d in distributions.items() if not d.single())
+        self.levels = np.array([len(gene.levels) for gene in self.genes], dtype=np.int64)
+        self.ordinal = np.array([gene.ordinal for gene in self.genes], dtype=np.bool_)
+        self._named = [(gene.name, gene.levels, gene) for gene in self.genes]
+        self._ends = np.cumsum([gene.columns.shape[1] if gene.levels else 1 for gene in self.genes])
+        # Genes whose levels have one column, and those columns below each other: they are encoded all at once.
+        narrow = self.ordinal & (self.levels > 0)
+        self._narrow, self._wide = np.flatnonzero(narrow), np.flatnonzero(~narrow)
+        rows = [self.genes[gene].columns[:, 0] for gene in self._narrow]
+        self._stack = np.concatenate([np.empty(0), *rows])
+        self._last = np.cumsum([len(row) for row in rows], dtype=np.int64) - 1  # of an absent parameter
 
     def genome(self, params: Params) -> Floats:
         """Returns ``(d,)`` genes of a trial's parameters, NaN where one is absent."""
@@ -121,26 +133,30 @@ class ParameterSpace:
     def params(self, genome: Floats) -> dict[str, Any]:
         """Returns the parameters of one genome, those that are present."""
         return {
-            gene.name: gene.levels[int(value)] if gene.levels else gene.value(value)
-            for gene, value in zip(self.genes, genome.tolist(), strict=True)
+            name: levels[int(value)] if levels else gene.value(value)
+            for (name, levels, gene), value in zip(self._named, genome.tolist(), strict=True)
             if value == value  # not NaN; this runs some hundred thousand times in a search
         }
 
     def sample(self, count: int, rng: np.random.Generator) -> Floats:
         """Returns ``(count, d)`` genomes, uniform over levels and places."""
         unit = rng.random((count, len(self.genes)))
-        levels = np.array([len(gene.levels) for gene in self.genes])
-        return np.where(levels > 0, np.floor(unit * levels), unit)
+        return np.where(self.levels > 0, np.floor(unit * self.levels), unit)
 
     def encode(self, genomes: Floats) -> Floats:
         """Returns ``(n, e)`` kernel columns: numbers by place on [0, 1], text one-hot."""
-        columns = []
-        for gene, values in zip(self.genes, genomes.T, strict=True):
+        columns = np.empty((len(genomes), self._ends[-1]))
+        narrow = genomes[:, self._narrow]
+        rows = np.where(np.isnan(narrow), 0, narrow - self.levels[self._narrow]).astype(int)
+        columns[:, self._ends[self._narrow] - 1] = self._stack[self._last + rows]
+        for place in self._wide:
+            values, gene = genomes[:, place], self.genes[place]
             if gene.levels:
-                columns.append(gene.columns[np.where(np.isnan(values), -1, values).astype(int)])
+                one_hot = gene.columns[np.where(np.isnan(values), -1, values).astype(int)]
+                columns[:, self._ends[place] - one_hot.shape[1] : self._ends[place]] = one_hot
             else:
-                columns.append(np.where(np.isnan(values), INACTIVE, values)[:, None])
-        return np.concatenate(columns, axis=1)
+                columns[:, self._ends[place] - 1] = np.where(np.isnan(values), INACTIVE, values)
+        return columns
 
 
 def _number(choice: object) -> float:

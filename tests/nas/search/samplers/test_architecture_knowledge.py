@@ -35,7 +35,7 @@ def test_costs_violations_and_canonical_form_are_those_of_the_search(problem: Se
     assert (told > 0).tolist() == [cost.macs > 500_000 for cost in exact]
     assert 0 < (told > 0).sum() < 30
     describer = Describer(distributions(problem.space), knowledge)
-    genomes = describer.describe(np.array([describer.genome(params) for params in many])).genomes
+    genomes = describer.describe(np.array([describer.space.genome(params) for params in many])).genomes
     told = [dict(sorted(describer.space.params(genome).items())) for genome in genomes]
     assert told == [dict(one.values) for one in architectures]
 
