@@ -51,9 +51,8 @@ class BlockTable:
         places = [(stage, number, own) for stage, all_ in enumerate(deciding) for number, own in enumerate(all_, 1)]
         radix = np.ones(len(places))
         self._weights = np.zeros((len(codes.choices), len(places)))
-        self._absent: list[
-            tuple[int, NDArray[np.bool_]]
-        ] = []  # of a column and by its code, which blocks are not there
+        # Of a column, and by its code, which blocks are not there.
+        self._absent: list[tuple[int, NDArray[np.bool_]]] = []
         for (dimension, choices), weights in zip(codes.choices.items(), self._weights, strict=True):
             decides = np.array([dimension in own for _, _, own in places])
             weights[decides] = radix[decides]
