@@ -75,13 +75,16 @@ class FeatureTable:
         blocks: ``(v, physical columns)``, of each block that the space has told so far.
         variants: ``(n, b)``, rows of ``blocks`` that an architecture is made of; -1 where it has none.
         codes: ``(n, dimensions)``, of the choices.
-        choices: for each further column, the (dimension, code) that must all hold; None where none has the choice.
+        choices: of the further columns, by how many choices they name, k: their places ``(c,)``, the dimensions and the
+            codes ``(c, k)`` that must all hold; a column that names an unknown choice is 0.
+        width: of the table.
     """
 
     blocks: Floats
     variants: Integers
     codes: Codes
-    choices: tuple[tuple[tuple[int, int], ...] | None, ...]
+    choices: tuple[tuple[Integers, Integers, Codes], ...]
+    width: int
 
     @classmethod
     def of(cls, architectures: Sequence[Architecture], columns: Sequence[str], space: SearchSpace | None) -> Self:
@@ -102,29 +105,39 @@ class FeatureTable:
             blocks = _of_blocks(space.blocks).all()
         else:
             blocks, variants = np.empty((0, 0)), np.empty((len(architectures), 0), dtype=np.int64)
-        named = {
-            f"{dimension}={choice}": (known.columns[dimension], code)
-            for dimension, own in known.choices.items()
-            for code, choice in enumerate(own)
-        }
-        choices = [tuple(named.get(part, (-1, -1)) for part in name.split("&")) for name in columns[physical:]]
-        return cls(blocks, variants, codes, tuple(None if (-1, -1) in c else c for c in choices))
+        return cls(blocks, variants, codes, _choices(known, tuple(columns), physical), len(columns))
 
     def rows(self, part: slice) -> Floats:
         """Returns the features ``(m, d)`` of some of the architectures."""
-        variants, codes = self.variants[part], self.codes[part].T
-        physical = self.blocks.shape[1]
-        found = np.zeros((len(variants), physical + len(self.choices)))
-        if physical:
+        variants, codes = self.variants[part], self.codes[part]
+        found = np.zeros((len(variants), self.width))
+        if self.blocks.size:
             there = variants >= 0
             ends = np.append(0, there.sum(1).cumsum())
             shape = len(variants), len(self.blocks)
             counts = sparse.csr_array((np.ones(ends[-1]), variants[there], ends), shape=shape)
-            found[:, :physical] = counts @ self.blocks
-        for column, choices in enumerate(self.choices, start=physical):
-            if choices is not None:
-                found[:, column] = np.logical_and.reduce([codes[dimension] == code for dimension, code in choices])
+            found[:, : self.blocks.shape[1]] = counts @ self.blocks
+        for places, dimensions, wanted in self.choices:
+            found[:, places] = (codes[:, dimensions] == wanted).all(axis=2)
         return found
+
+
+@lru_cache(maxsize=16)
+def _choices(known: ChoiceCodes, columns: tuple[str, ...], first: int) -> tuple[tuple[Integers, Integers, Codes], ...]:
+    """Returns `FeatureTable.choices` of the columns from the first one that names choices."""
+    numbers = {
+        f"{dimension}={choice}": (known.columns[dimension], code)
+        for dimension, own in known.choices.items()
+        for code, choice in enumerate(own)
+    }
+    places: dict[int, list[int]] = {}
+    parts: dict[int, list[list[tuple[int, int]]]] = {}
+    for place, name in enumerate(columns[first:], start=first):
+        named = name.split("&")
+        if numbers.keys() >= set(named):
+            places.setdefault(len(named), []).append(place)
+            parts.setdefault(len(named), []).append([numbers[part] for part in named])
+    return tuple((np.array(places[k]), *np.moveaxis(np.array(parts[k]), 2, 0)) for k in places)
 
 
 def _occurring(architectures: Sequence[Architecture]) -> dict[str, list[Choice]]:
