@@ -44,7 +44,8 @@ class Knowledge:
     Attributes:
         costs: cheap objectives.
         features: takes n parameter sets, returns ``(n, f)``: physical features in any unit, such as the logarithm of
-            MACs, of parameters and of activations, and the depth of each stage.
+            MACs, of parameters and of activations, and the depth of each stage; or scores of untrained networks
+            (zero-cost proxies), where they are quick enough for several hundred candidates a proposal.
         violations: takes n parameter sets, returns ``(n,)`` by constraint name (the key of `Trial.set_constraint`);
             positive where broken. Candidates that break one are not proposed while there are others.
         needs: of each parameter that exists beside some values of others only (a block's kernel, where the stage is
