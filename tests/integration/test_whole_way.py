@@ -1,6 +1,7 @@
 """The whole way, small: killed three times with SIGKILL, started again with the same command, ends well."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -33,17 +34,23 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def kill_when(process: subprocess.Popen[str], reached) -> bool:
-    """Kills the process as soon as a condition holds; returns whether it was still alive then."""
-    deadline = time.monotonic() + 300
-    met = False
-    while process.poll() is None and time.monotonic() < deadline and not met:
-        time.sleep(0.05)
-        met = reached()
-    alive = process.poll() is None
-    process.kill()
-    process.wait()
-    return met and alive
+def killed_when(folder: Path, reached) -> bool:
+    """Runs the command and kills it as soon as a condition holds; returns whether it was still alive then.
+
+    Where a busy machine had too many measurements refused, the same command measures them again.
+    """
+    for _ in range(3):
+        process, deadline, met = start(folder), time.monotonic() + 300, False
+        while process.poll() is None and time.monotonic() < deadline and not met:
+            time.sleep(0.05)
+            met = reached()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+            return met
+        told = process.communicate()[1]
+        assert re.search(r"^nas: .*different networks", told, re.MULTILINE), told
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +66,9 @@ def killed_run(tmp_path_factory):
             return 0
 
     kills = [
-        kill_when(start(folder), lambda: (run / "status.json").exists()),
-        kill_when(start(folder), lambda: results() >= 3),
-        kill_when(start(folder), lambda: results() >= 9),
+        killed_when(folder, lambda: (run / "status.json").exists()),
+        killed_when(folder, lambda: results() >= 3),
+        killed_when(folder, lambda: results() >= 9),
     ]
     process = start(folder)
     out, err = process.communicate(timeout=900)
