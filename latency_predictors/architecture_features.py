@@ -105,7 +105,7 @@ class FeatureTable:
             blocks = _of_blocks(space.blocks).all()
         else:
             blocks, variants = np.empty((0, 0)), np.empty((len(architectures), 0), dtype=np.int64)
-        return cls(blocks, variants, codes, _choices(known, tuple(columns), physical), len(columns))
+        return cls(blocks, variants, codes, _choices(known, tuple(columns)), len(columns))
 
     def rows(self, part: slice) -> Floats:
         """Returns the features ``(m, d)`` of some of the architectures."""
@@ -123,8 +123,8 @@ class FeatureTable:
 
 
 @lru_cache(maxsize=16)
-def _choices(known: ChoiceCodes, columns: tuple[str, ...], first: int) -> tuple[tuple[Integers, Integers, Codes], ...]:
-    """Returns `FeatureTable.choices` of the columns from the first one that names choices."""
+def _choices(known: ChoiceCodes, columns: tuple[str, ...]) -> tuple[tuple[Integers, Integers, Codes], ...]:
+    """Returns `FeatureTable.choices` of the columns; physical ones name none."""
     numbers = {
         f"{dimension}={choice}": (known.columns[dimension], code)
         for dimension, own in known.choices.items()
@@ -132,7 +132,7 @@ def _choices(known: ChoiceCodes, columns: tuple[str, ...], first: int) -> tuple[
     }
     places: dict[int, list[int]] = {}
     parts: dict[int, list[list[tuple[int, int]]]] = {}
-    for place, name in enumerate(columns[first:], start=first):
+    for place, name in enumerate(columns):
         named = name.split("&")
         if numbers.keys() >= set(named):
             places.setdefault(len(named), []).append(place)

@@ -12,16 +12,20 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from csv_file import write_csv
+from numpy.typing import NDArray
 
 from latency_predictors.architecture_features import architecture_features, feature_columns
 from latency_predictors.features import FEATURE_NAMES, network_features
 from latency_predictors.kinds import list_kinds, predictor_kind
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace, load_space
+
+Floats = NDArray[np.float64]
 
 GOAL_S = 2.0
 RESULTS = Path(__file__).parent / "results" / "prediction_speed_cpu.csv"
@@ -37,17 +41,25 @@ def distinct(space: SearchSpace, count: int, rng: np.random.Generator) -> list[A
     return list(found)
 
 
+def made_up_rows(
+    architectures: Sequence[Architecture], space: SearchSpace, rng: np.random.Generator
+) -> tuple[tuple[str, ...], Floats, Floats]:
+    """Returns columns, features ``(n, d)`` and made-up latencies ``(n,)`` for predictors to learn from."""
+    spaces = {space.name: space}
+    columns = feature_columns(architectures, spaces)
+    features = architecture_features(architectures, columns, spaces)
+    cost = features[:, : len(FEATURE_NAMES)] / features[:, : len(FEATURE_NAMES)].mean(axis=0).clip(1)
+    # Costs per layer, and what they do not say: choices that change them, so that every kind has something to learn.
+    bent = 0.2 * np.sin(3 * features[:, len(FEATURE_NAMES) :] @ rng.normal(size=len(columns) - len(FEATURE_NAMES)))
+    return columns, features, cost.sum(axis=1) * np.exp(bent + rng.normal(0, 0.02, len(architectures)))
+
+
 def measure(name: str, options: argparse.Namespace) -> list[dict[str, object]]:
     """Returns a row for each kind of predictor in one space."""
     rng = np.random.default_rng(options.seed)
     architectures = distinct(load_space(name), options.count, rng)
-    few, spaces = architectures[: options.rows], {name: load_space(name)}
-    columns = feature_columns(few, spaces)
-    features = architecture_features(few, columns, spaces)
-    cost = features[:, : len(FEATURE_NAMES)] / features[:, : len(FEATURE_NAMES)].mean(axis=0).clip(1)
-    # Costs per layer, and what they do not say: choices that change them, so that every kind has something to learn.
-    bent = 0.2 * np.sin(3 * features[:, len(FEATURE_NAMES) :] @ rng.normal(size=len(columns) - len(FEATURE_NAMES)))
-    values = cost.sum(axis=1) * np.exp(bent + rng.normal(0, 0.02, len(few)))
+    few = architectures[: options.rows]
+    columns, features, values = made_up_rows(few, load_space(name), rng)
     part = architectures[: options.count // 20]
     rows = []
     for kind in list_kinds():

@@ -26,9 +26,8 @@ import numpy as np  # noqa: E402
 import optuna  # noqa: E402
 from csv_file import write_csv  # noqa: E402
 from optuna.trial import create_trial  # noqa: E402
+from prediction_speed import distinct, made_up_rows  # noqa: E402
 
-from latency_predictors.architecture_features import architecture_features, feature_columns  # noqa: E402
-from latency_predictors.features import FEATURE_NAMES  # noqa: E402
 from latency_predictors.kinds import list_kinds, predictor_kind  # noqa: E402
 from nas.config import SearchConfig  # noqa: E402
 from nas.evaluators.costs import AnalyticAndPredictedCosts  # noqa: E402
@@ -50,11 +49,7 @@ def cost_model(space: SearchSpace, cost: str) -> tuple[Objective, AnalyticAndPre
         macs = Objective.parse("macs")
         return macs, AnalyticAndPredictedCosts(space, (macs,), precisions={}, predictors={})
     rng = np.random.default_rng(1)
-    few, spaces = list({space.sample(rng) for _ in range(100)}), {space.name: space}
-    columns = feature_columns(few, spaces)
-    features = architecture_features(few, columns, spaces)
-    physical = features[:, : len(FEATURE_NAMES)]
-    values = (physical / physical.mean(axis=0).clip(1)).sum(axis=1) * np.exp(rng.normal(0, 0.02, len(few)))
+    columns, features, values = made_up_rows(distinct(space, 100, rng), space, rng)
     predictor = predictor_kind(cost)("latency_ms", "cpu", columns=columns).fit_features(features, values)
     latency = Objective.parse("latency_ms@cpu")
     predictors = {str(latency.predictor): predictor}

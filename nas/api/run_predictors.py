@@ -46,11 +46,11 @@ def predictors_of(run: Run, space: SearchSpace, progress: ProgressListener) -> "
     for term in run.config.parsed_terms:
         if term.predictor is None or term.device is None:
             continue
-        fitted_on, asked = catalog.entry(term.predictor).device, profile_of(run.config.devices[term.device]).id
-        if fitted_on != asked:
-            text = f"{term.name} is {asked} in this run, and its predictor was fitted on {fitted_on}"
+        predictor = predictors[term.predictor] = catalog.load(term.predictor)
+        asked = profile_of(run.config.devices[term.device]).id
+        if predictor.device != asked:
+            text = f"{term.name} is {asked} in this run, and its predictor was fitted on {predictor.device}"
             progress(Progress("fit", 1, 1, text, notable=True))
-        predictors[term.predictor] = catalog.load(term.predictor)
     return predictors
 
 
