@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from nas.config import RayConfig, SearchConfig
 from nas.errors import RunError
 from nas.evaluators.base import Evaluator
@@ -262,3 +264,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         assert time.monotonic() < end, "waited too long"
         with contextlib.suppress(OSError):
             time.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and has not ended; one that ended stays in the table until its parent asks for it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 import nas.search.executors  # noqa: F401  (before ray, which reads its settings then)
 from nas.config import RayConfig
-from tests.nas.search.small import HOLD, Small, child, evaluations, lines, wait_until
+from tests.nas.search.small import HOLD, Small, child, evaluations, lines, runs, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -89,4 +88,4 @@ def test_the_work_of_lost_nodes_and_killed_workers_is_done_by_others_in_the_same
         assert 1 <= evaluations(small.folder)[key] <= 1 + lost, "nothing is evaluated twice without need"
     workers = {str(attempt.worker).rpartition(":")[2] for attempt in attempts if attempt.ending == "done"}
     assert len(workers - early) >= 2, "the nodes that came are used"
-    assert not any(psutil.pid_exists(int(pid)) for pid in setups(small))
+    wait_until(lambda: not any(runs(int(pid)) for pid in setups(small)))  # Ray ends them after the driver

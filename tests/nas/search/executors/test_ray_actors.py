@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -15,7 +14,7 @@ from nas.search.executors.base import Executor
 from nas.search.executors.ray_session import connect
 from tests.nas.search.executors.commands import BadSetup, Commands, DieTogether, evaluate_on_cluster, job
 from tests.nas.search.executors.test_contract import outcomes
-from tests.nas.search.small import CHILDREN, child, wait_until
+from tests.nas.search.small import CHILDREN, child, runs, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +28,7 @@ def test_a_killed_worker_is_replaced_and_its_job_reported_lost(
     assert {outcome.failure and outcome.failure.kind for outcome in lost} == {"lost"}
     assert {outcome.failure and outcome.failure.error_class for outcome in lost} == {"ActorDiedError"}
     dead = {int(outcome.worker.rpartition(":")[2]) for outcome in lost}
-    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in dead))
+    wait_until(lambda: not any(runs(pid) for pid in dead))
     for attempt in range(2, 30):
         ray_executor.submit(job(attempt, "environment"))
     found = outcomes(ray_executor, 28)
