@@ -271,7 +271,7 @@ def main() -> None:
         statistics.fmean(float(str(one[name])) for one in figures) for name in ("hypervolume_ratio", "gain_points")
     )
     seeds = len({one["seed"] for one in figures})
-    reach = {
+    reach: dict[str, dict[str, object]] = {
         "hypervolume_ratio": {"value": round(ratio, 4), "goal": GOAL_HYPERVOLUME, "holds": ratio > GOAL_HYPERVOLUME},
         "gain_points": {"value": round(gain, 3), "goal": GOAL_POINTS, "holds": gain >= GOAL_POINTS},
         "seeds": {"value": seeds, "goal": GOAL_SEEDS, "holds": seeds >= GOAL_SEEDS},

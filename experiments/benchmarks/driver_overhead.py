@@ -77,7 +77,7 @@ def search(
         costs=AnalyticAndPredictedCosts(space, objectives, precisions={}, predictors={}),
         executor=executor,
         ledger=ledger,
-        config=SearchConfig(sampler=sampler, budget=trials),
+        config=SearchConfig.model_validate({"sampler": sampler, "budget": trials}),
         seed=0,
         listener=listener,
     )

@@ -152,9 +152,10 @@ def seed_rows(name: str, task: Task, table: LatencyTable, seed: int) -> Iterator
             yield row | {"method": "basis_ridge", "samples": samples, **figures(baseline, measured)}
 
 
-def summarise(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Returns a row per space, device, method and sample count: mean and worst of each figure over the seeds."""
-    keys = ("space", "device", "method", "samples")
+def summarise(
+    rows: list[dict[str, object]], keys: tuple[str, ...] = ("space", "device", "method", "samples")
+) -> list[dict[str, object]]:
+    """Returns a row for each combination of the keys' values: mean and worst of each figure over the seeds."""
     found: dict[tuple[object, ...], list[dict[str, object]]] = {}
     for row in rows:
         found.setdefault(tuple(row[key] for key in keys), []).append(row)
@@ -191,9 +192,8 @@ def reach(devices: list[dict[str, object]]) -> dict[str, dict[str, object]]:
 
     def note(name: str, value: float, goal: float, *, below: bool = False, **beside: float) -> None:
         holds = value <= goal if below else value >= goal
-        found[name] = {"value": round(value, 4), "goal": goal, "holds": holds} | {
-            k: round(v, 4) for k, v in beside.items()
-        }
+        rounded = {k: round(v, 4) for k, v in beside.items()}
+        found[name] = {"value": round(value, 4), "goal": goal, "holds": holds, **rounded}
 
     spaces = [name for name in TASKS if of(name, "chosen", "spearman")]
     for name in spaces:

@@ -28,6 +28,7 @@ from nas.objectives import Value
 from nas.progress import Progress
 from nas.search.ledger import Ledger
 from nas.search.records import Candidate, Proposal
+from search_spaces.architecture import Architecture
 from search_spaces.space import load_space
 
 PERIOD_S = 5.0
@@ -115,7 +116,7 @@ class Pages:
         self._begin()
 
     def _polled(self) -> int:
-        value: int = self._polls.get_value()  # type: ignore[attr-defined]
+        value: int = self._polls.get_value()
         return value
 
 
@@ -128,7 +129,7 @@ def readers_of_commits(readers: int, blocks: int, commits: int) -> list[dict[str
         commits: candidates of a block, each with two commits.
     """
     space, rng = load_space("tiny"), np.random.default_rng(0)
-    networks = {}
+    networks: dict[str, Architecture] = {}
     while len(networks) < 2 * blocks * commits:
         architecture = space.sample(rng)
         networks[architecture.key] = architecture

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from latency_predictors.kinds import list_kinds
 from latency_predictors.measurement import DeviceProfile
 from latency_predictors.session import measure_networks
 from latency_predictors.store import MeasurementSet
+from search_spaces.architecture import Architecture
+from search_spaces.layer import LayerSpec
 from search_spaces.space import load_space
 
 GOAL_SPEARMAN, GOAL_ROWS = 0.95, 40
@@ -34,7 +37,7 @@ RESULTS = Path(__file__).parent / "results"
 def evaluate(profile: DeviceProfile, options: argparse.Namespace) -> list[dict[str, object]]:
     """Returns a row for each kind of predictor on one device profile, the best first."""
     space, rng = load_space(options.space), np.random.default_rng(options.seed)
-    networks = {}
+    networks: dict[str, tuple[Architecture, Sequence[LayerSpec]]] = {}
     while len(networks) < options.count:
         architecture = space.sample(rng)
         networks[architecture.key] = (architecture, space.layers(architecture))

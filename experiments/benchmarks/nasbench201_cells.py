@@ -122,11 +122,11 @@ def _computations(live: tuple[int, ...]) -> tuple[int, ...]:
     A value is the set of terms that are added up; a term is a pool, or an edge's own weights, of a value.
     """
     values: list[frozenset[object]] = [frozenset({"input"})]
-    chains = [(0, 0, 0)]
+    chains: list[tuple[int, ...]] = [(0, 0, 0)]
     made: dict[object, int] = {}
     for node in (1, 2, 3):
         terms: set[object] = set()
-        longest = (0, 0, 0)
+        longest: tuple[int, ...] = (0, 0, 0)
         for (start, end), edge, op in zip(EDGES, range(len(EDGES)), live, strict=True):
             if end != node or op == 0:
                 continue

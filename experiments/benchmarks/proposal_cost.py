@@ -25,6 +25,7 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 import optuna  # noqa: E402
 from csv_file import write_csv  # noqa: E402
+from optuna.distributions import BaseDistribution  # noqa: E402
 from optuna.trial import create_trial  # noqa: E402
 from prediction_speed import distinct, made_up_rows  # noqa: E402
 
@@ -78,7 +79,7 @@ def measure(name: str, cost: str, trials: int, proposals: int) -> dict[str, obje
     choices = distributions(space)
     for architecture in (space.sample(rng) for _ in range(trials)):
         params = dict(architecture.values)
-        own = {p: choices[p] for p in params}
+        own: dict[str, BaseDistribution] = {p: choices[p] for p in params}
         study.add_trial(create_trial(params=params, distributions=own, values=values_of(architecture)))
     wall_ms, cpu_ms = [], []
     for _ in range(proposals):

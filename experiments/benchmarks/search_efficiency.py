@@ -189,9 +189,9 @@ def main() -> None:
         for method, seed, budget in wanted:
             bench = run(problem, method, seed, budget)
             ratios = bench.ratios()
-            reached = np.flatnonzero(ratios >= 0.98)
+            arrivals = np.flatnonzero(ratios >= 0.98)
             marks = {f"ratio_{m}": float(ratios[min(m, len(ratios)) - 1]) if m <= budget else np.nan for m in MARKS}
-            needed = float(reached[0] + 1) if len(reached) else np.nan
+            needed = float(arrivals[0] + 1) if len(arrivals) else np.nan
             row = Row(name, method, seed, budget, **marks, evaluations_to_98=needed,
                       proposal_ms=1000 * bench.proposal_seconds / bench.count)  # fmt: skip
             append_row(args.results, row)
@@ -205,7 +205,7 @@ def main() -> None:
     for name, result in reached.items():
         print(f"{name}: {result['value']}, goal {result['goal']}: {'holds' if result['holds'] else 'MISSED'}")
     if args.json:
-        taus = {}
+        taus: dict[str, float] = {}
         if any(name.startswith("mnasnet/") for name in args.problems):
             taus = {name: round(s.kendall_tau, 4) for name, s in mnasnet_surrogates(args.data).items()}
         figures = {"summary": table, "surrogate_kendall_tau_cross_validated": taus}

@@ -82,7 +82,7 @@ class Bench:
         return self._told[key]
 
     def _new(self, vector: NDArray[np.int64]) -> Floats | None:
-        losses = self.problem.losses(vector[None])[0]
+        losses: Floats = self.problem.losses(vector[None])[0]
         if np.isnan(losses[0]):
             self.idle += 1
             return None
@@ -97,7 +97,8 @@ class Bench:
 
     def ratios(self) -> Floats:
         """Returns ``(count,)`` hypervolume ratios after 1, 2, ... evaluations, by true losses."""
-        ratios, front = [], np.empty((0, 2))
+        ratios: list[float] = []
+        front: Floats = np.empty((0, 2))
         for losses in self._true:
             front = np.concatenate([front, losses[None]])
             front = front[non_dominated(front)]
@@ -149,7 +150,7 @@ def _hypervolume_sampler(
         knowledge=Knowledge(
             costs=CostTerms((1,), costs) if known else None,
             features=lambda params: problem.features(vectors_of(params)),
-            violations=lambda params: {"connected": 1.0 - problem.connected(vectors_of(params))},
+            violations=lambda params: {"connected": np.where(problem.connected(vectors_of(params)), 0.0, 1.0)},
         ),
         noise_std=(noise, 0.0),
     )

@@ -167,7 +167,7 @@ def nasbench201(data: Path, device: str) -> Problem:
         features=search_features,
         costs=lambda vectors: np.array([filled[tuple(row)] for row in vectors.tolist()]),
         losses=lambda vectors: np.array([table[tuple(row)] for row in vectors.tolist()]).reshape(-1, 2),
-        connected=lambda vectors: live_cells(vectors).any(axis=1),
+        connected=lambda vectors: live_cells(vectors).max(axis=1) > 0,
         cost_features=of_cells(lambda: predictor_inputs()[0]),
         cost_columns=lambda: predictor_inputs()[1],
         sources=of_cells(sources),

@@ -86,11 +86,10 @@ def main() -> None:
     for seed in range(options.seeds):
         print(f"seed {seed}", flush=True)
         rows.extend(seed_rows(table, seed, seed < options.ceilings))
-    devices = summarise(rows, ("device", "method", "samples"), "seed")
+    devices = summarise(rows, ("device", "method", "samples"))
     for found in devices:
         of = [row["kind"] for row in rows if all(row[key] == found[key] for key in ("device", "method", "samples"))]
         found["kinds"] = " ".join(f"{kind}:{of.count(kind)}" for kind in sorted(set(map(str, of))))
-        found["seeds"] = len(of)
     reach = {}
     for found in devices:
         goal = GOALS.get((str(found["device"]), int(str(found["samples"]))))

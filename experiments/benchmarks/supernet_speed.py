@@ -40,7 +40,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from nas.config import SupernetConfig
-from nas.data import ImageData, Split
+from nas.data import ImageData, Leakage, Split
 from nas.training.accuracy import accuracy, batches
 from nas.training.supernet import calibrated_subnet, train_supernet
 from search_spaces.architecture import Architecture
@@ -122,7 +122,8 @@ class Ours:
 
     def __init__(self, space: SearchSpace, device: torch.device) -> None:
         self._space = space
-        self._supernet = Supernet(space).to(device, memory_format=torch.channels_last)
+        self._supernet = Supernet(space).to(device)
+        self._supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = torch.optim.SGD(self._supernet.parameters(), 1e-3, momentum=0.9, nesterov=True, fused=True)
         # As the product does: momentum of what no subnet has used yet is zero.
         for parameter in self._supernet.parameters():
@@ -250,8 +251,8 @@ def compare(options: argparse.Namespace) -> tuple[list[dict[str, object]], dict[
                     parts[task, side.name, part].append(seconds)
     counts = {"training": options.batch * RANDOM_SUBNETS, "evaluation": options.calibration + options.validation}
     rows: list[dict[str, object]] = []
-    for (task, name), seconds in times.items():
-        rows.append(row(options, task, name, "all", seconds, counts[task]))
+    for (task, name), whole in times.items():
+        rows.append(row(options, task, name, "all", whole, counts[task]))
         rows += [
             row(options, task, name, p, s, counts[task]) for (t, n, p), s in parts.items() if (t, n) == (task, name)
         ]
@@ -319,7 +320,7 @@ def peak_memory_gb(steps: int) -> float:
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 256, (32 * 2, 3, RESOLUTION, RESOLUTION), np.uint8), np.arange(64) % 1000)
     data = ImageData(
-        "random", tuple(map(str, range(1000))), split, split, None, (0.5,) * 3, (0.25,) * 3, {}, None, "random",
+        "random", tuple(map(str, range(1000))), split, split, None, (0.5,) * 3, (0.25,) * 3, {}, Leakage(), "random",
     )  # fmt: skip
     config = SupernetConfig(epochs=1000, batch_size=32, learning_rate=1e-3, random_subnets=RANDOM_SUBNETS)
     with tempfile.TemporaryDirectory() as folder, suppress(EnoughError):

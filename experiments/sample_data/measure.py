@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from latency_predictors.environment import Environment
 from latency_predictors.finding import Finding
 from latency_predictors.lint import lint
 from latency_predictors.measurement import SCHEMA, DeviceProfile, Measurement
@@ -106,7 +107,8 @@ def card(
     """Returns the data card and a sentence for everything that is wrong with the data."""
     linted = [f"{file.name}: {finding.message}" for file, found in findings.items() for finding in found]
     wrong = linted.copy()
-    table, environments, hashes = [], {}, []
+    table, hashes = [], []
+    environments: dict[str, Environment] = {}
     everything: list[Measurement] = []
     for profile, file in files.items():
         store = MeasurementSet(file)

@@ -6,8 +6,10 @@ more. How strongly the network feels what slows the reference network is drawn a
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latency_predictors.measurement import DeviceProfile
 from latency_predictors.preset import Preset
@@ -30,7 +32,7 @@ def session(kind: str, preset: Preset, seed: int, truth_ms: float = TRUTH_MS) ->
     """
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     known = bool(rng.random() < 0.5)
-    course = np.ones(_LAUNCHES)
+    course: NDArray[np.floating[Any]] = np.ones(_LAUNCHES)
     if kind == "throttling":  # it heats up from a launch on
         begin, amount, heating = rng.integers(1, 6), rng.uniform(0.05, 0.5), rng.uniform(0.5, 5)
         course = 1 + amount * -np.expm1(-np.maximum(0, np.arange(_LAUNCHES) - begin + 1) / heating)
