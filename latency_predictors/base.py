@@ -17,6 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Model = dict[str, Floats]
 """Everything one fitted model knows, as arrays by name."""
 
@@ -85,7 +86,8 @@ class LatencyPredictor(ABC):
         self.columns = tuple(columns)
         self._models: list[Model] = []  # the first learned from all rows, each other left out a fold
         self._fold = np.empty(0, dtype=np.int64)
-        self._residuals = np.empty(0)
+        self._residuals = np.empty(0)  # as a typical network would have them
+        self._ease = np.empty(0)  # `_ease_of` the rows
 
     def fit(self, networks: Iterable[Sequence[LayerSpec]], values: Floats, noise: Floats | None = None) -> Self:
         """Learns from measured networks; returns the predictor.
@@ -115,8 +117,9 @@ class LatencyPredictor(ABC):
         fold = fold_numbers(features, FOLDS, np.random.default_rng(self.seed))
         kept = np.column_stack([np.ones(len(logs)), fold[:, None] != np.arange(fold.max() + 1)])
         models = self._fit(features, logs, weights[:, None] * kept)
-        residuals = np.abs(self._predict(models[1:], features)[fold, np.arange(len(logs))] - logs)
-        self._models, self._fold, self._residuals = models, fold, residuals
+        errors = np.abs(self._predict(models[1:], features)[fold, np.arange(len(logs))] - logs)
+        ease = self._ease_of(models, features, fold)
+        self._models, self._fold, self._residuals, self._ease = models, fold, errors * ease, ease
         return self
 
     def predict_features(self, features: Floats) -> Prediction:
@@ -138,7 +141,18 @@ class LatencyPredictor(ABC):
         rows = len(features) - 1
         rank = min(rows, math.ceil(LEVEL * (rows + 1) - 1e-9))
         radius = np.array([np.sort(np.delete(self._residuals, row))[rank - 1] for row in range(len(features))])
+        radius /= self._ease
         return Prediction(np.exp(logs), np.exp(logs - radius), np.exp(logs + radius))
+
+    def expected_errors(self, features: Floats, values: Floats) -> Floats:
+        """Returns, for each row learned from, the relative error of a typical network that the row's own error tells.
+
+        Args:
+            features: ``(n, d)``, of the rows as they were fitted.
+            values: ``(n,)``, likewise.
+        """
+        errors: Floats = np.abs(self.predict_held_out(features).mean / values - 1) * self._ease
+        return errors
 
     def predict_architectures(self, architectures: Sequence[Architecture], spaces: Spaces) -> Prediction:
         """As `predict`, for m architectures; what their networks share is worked out once.
@@ -166,7 +180,7 @@ class LatencyPredictor(ABC):
             for name, array in model.items()
             if i == 0 or array is not self._models[0].get(name)
         }
-        return {"fold": self._fold, "residuals": self._residuals, **models}
+        return {"fold": self._fold, "residuals": self._residuals, "ease": self._ease, **models}
 
     @classmethod
     def restore(
@@ -185,8 +199,10 @@ class LatencyPredictor(ABC):
         predictor = cls(metric, device, seed=seed, columns=columns)
         predictor._fold = arrays["fold"].astype(np.int64)
         predictor._residuals = arrays["residuals"].astype(np.float64)
+        # Earlier versions took all rows for typical.
+        predictor._ease = arrays.get("ease", np.ones(len(predictor._fold))).astype(np.float64)
         predictor._models = [{} for _ in range(int(predictor._fold.max()) + 2)]
-        for name in sorted(arrays.keys() - {"fold", "residuals"}):
+        for name in sorted(arrays.keys() - {"fold", "residuals", "ease"}):
             index, _, field = name.partition(".")
             predictor._models[int(index)][field] = arrays[name].astype(np.float64)
         predictor._models = [predictor._models[0] | model for model in predictor._models]
@@ -217,6 +233,22 @@ class LatencyPredictor(ABC):
             weights: ``(n, k)``, for each model 1 for an exact row, towards 0 for a noisy one, and 0 for a row that it
                 must not see. The first model sees all rows, and settings that are costly to choose are chosen on it.
         """
+
+    def _ease_of(self, models: Sequence[Model], features: Floats, fold: Integers) -> Floats:
+        """Returns how much larger than a row's error that of a typical network is expected to be.
+
+        Rows that were chosen because they lie far apart are harder to predict from each other than a network is from
+        them, and their residuals as they are would make intervals too wide. Here rows are taken for typical.
+
+        Args:
+            models: what `_fit` returned.
+            features: ``(n, d)``, of the rows learned from.
+            fold: ``(n,)``, of each row.
+
+        Returns:
+            ``(n,)``, above zero: the ratio for each row, when its fold is left out.
+        """
+        return np.ones(len(features))
 
     @abstractmethod
     def _predict(self, models: Sequence[Model], features: Floats) -> Floats:

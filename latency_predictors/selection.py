@@ -18,6 +18,7 @@ MOST_CANDIDATES = 400
 """Candidates compared with each other; more are thinned at random."""
 MOST_REFERENCES = 300
 """Candidates whose predictions are to become certain."""
+ALONG = 1.0
 LOCAL = 0.1
 RANGE = 0.3
 NOISE = 0.03
@@ -45,9 +46,12 @@ def choose_networks(
     pool = order[: max(count, MOST_CANDIDATES)]
     references = order[-MOST_REFERENCES:]
     known = np.empty((0, candidates.shape[1])) if measured is None else measured
-    rows = _coordinates(bank, np.vstack([known, candidates[pool]]))
+    rows, targets = (
+        bank.prior.coordinates(bank.inputs(features), ALONG, LOCAL, RANGE)
+        for features in (np.vstack([known, candidates[pool]]), candidates[references])
+    )
     among = rows @ rows.T
-    towards = _coordinates(bank, candidates[references]) @ rows.T
+    towards = targets @ rows.T
     chosen: list[int] = []
     for step in range(len(known) + count):
         if step < len(known):
@@ -61,16 +65,3 @@ def choose_networks(
         towards = towards - np.outer(towards[:, best], among[best]) / certain
         among = among - np.outer(among[:, best], among[best]) / certain
     return [int(pool[index - len(known)]) for index in chosen]
-
-
-def _coordinates(bank: SourceBank, features: Floats) -> Floats:
-    """Returns rows whose inner products are the prior's covariances; the last column is the unknown constant."""
-    prior, inputs = bank.prior, bank.inputs(features)
-    return np.hstack(
-        [
-            inputs @ prior.directions,
-            inputs * (prior.scales * np.sqrt(LOCAL)),
-            (inputs @ prior.mean)[:, None] * np.sqrt(RANGE),
-            np.ones((len(inputs), 1)),
-        ]
-    )

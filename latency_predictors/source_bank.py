@@ -11,6 +11,7 @@ weights. The bank holds these vectors, and from them a Gaussian prior for the ve
 The third part is learned by leaving one family out at a time, as the new device will be.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,7 @@ SMOOTHING = 0.03
 """Ridge penalty over the number of rows, of the weights that only show which features devices differ in: among features
 that say nearly the same, large weights of opposite sign would hide that."""
 LEAST_SOURCE_ROWS = 50
+MOST_TYPICAL = 200
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,27 @@ class Prior:
     directions: Floats
     scales: Floats
 
+    def coordinates(self, inputs: Floats, along: float, local: float, whole: float) -> Floats:
+        """Returns rows whose inner products are the belief's covariances of log latencies.
+
+        Args:
+            inputs: ``(n, q)`` standardised columns.
+            along: factor on the variance along the directions.
+            local: on that of each weight beyond.
+            whole: variance of the share of the mean source device.
+
+        Returns:
+            ``(n, D + q + 2)``; the last column is the device's constant, of which a factor of 2.7 either way is likely.
+        """
+        return np.hstack(
+            [
+                inputs @ self.directions * np.sqrt(along),
+                inputs * (self.scales * np.sqrt(local)),
+                (inputs @ self.mean)[:, None] * np.sqrt(whole),
+                np.ones((len(inputs), 1)),
+            ]
+        )
+
 
 @dataclass(frozen=True)
 class SourceBank:
@@ -63,6 +86,7 @@ class SourceBank:
         smooth_weights: ``(q, D)``, the same fit with a larger penalty.
         offsets: ``(D,)``, mean log latency of each device.
         covariance: ``(D, D)``, of the devices' fitted log latencies over the bank's networks.
+        typical: ``(r, q)``, standardised columns of networks of the bank, at most `MOST_TYPICAL`.
     """
 
     devices: tuple[str, ...]
@@ -73,6 +97,7 @@ class SourceBank:
     smooth_weights: Floats
     offsets: Floats
     covariance: Floats
+    typical: Floats
 
     @classmethod
     def fit(
@@ -110,7 +135,8 @@ class SourceBank:
         covariance = np.atleast_2d(fitted.T @ fitted / len(fitted))
         gram = inputs.T @ inputs
         smooth = _solve(gram, gram @ weights, SMOOTHING * len(inputs))
-        return cls(tuple(devices), families, centre, inverse_scale, weights, smooth, offsets, covariance)
+        typical = inputs[:: math.ceil(len(inputs) / MOST_TYPICAL)]
+        return cls(tuple(devices), families, centre, inverse_scale, weights, smooth, offsets, covariance, typical)
 
     def inputs(self, features: Floats) -> Floats:
         """Returns the standardised columns ``(n, q)`` of features ``(n, p)``."""
@@ -140,6 +166,7 @@ class SourceBank:
             self.smooth_weights[:, kept],
             self.offsets[kept],
             self.covariance[np.ix_(kept, kept)],
+            self.typical,
         )
 
     @cached_property

@@ -14,6 +14,11 @@ averaged too, by how well each would have predicted the rows that its fold left 
 distributed with a scale that is not known, which makes a share as likely as its mean absolute error to the power of
 minus the number of rows. Ten rows can mislead, so that the bank alone is right counts as `TRUST` likely beforehand.
 
+Networks chosen to be measured (`latency_predictors.selection`) lie far apart, so each is harder to predict from the
+others than a typical network is from all. The process tells by how much: residuals behind the intervals are scaled by
+its standard deviation for typical networks over that for the row left out (Lei, G'Sell, Rinaldo, Tibshirani and
+Wasserman, "Distribution-Free Predictive Inference for Regression", JASA 113, 2018, section 5.2).
+
 Process and costs are linear in the features, so what is learned is two vectors of weights: the predictor stands alone,
 without the bank.
 """
@@ -31,6 +36,7 @@ from latency_predictors.linear import fit_costs, log_costs
 from latency_predictors.source_bank import SourceBank, signed_log
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 BANK = (0.5, 1.0, 2.0, 4.0)
 """Variance along the differences of source devices, over what the bank shows."""
@@ -111,6 +117,19 @@ class TransferPredictor(LatencyPredictor):
         logs, share = self._from_bank(models, features), _share_of(models)
         return (1 - share) * logs + share * log_costs(models, features[:, self._summable]) if share else logs
 
+    def _ease_of(self, models: Sequence[Model], features: Floats, fold: Integers) -> Floats:
+        if self._bank is None:
+            raise RuntimeError("a transfer predictor needs a source bank to learn from")
+        *shares, noise = models[0]["variances"]
+        inputs, typical = self._bank.inputs(features), self._bank.typical
+        rows, others = (self._bank.prior.coordinates(of, *shares) for of in (inputs, typical))
+        ease = np.empty(len(fold))
+        for number in range(fold.max() + 1):
+            out = fold == number
+            own, usual = (_deviations(rows[~out], new, noise) for new in (rows[out], others))
+            ease[out] = usual.mean() / own
+        return ease
+
     def _from_bank(self, models: Sequence[Model], features: Floats) -> Floats:
         # One product with the features as they are, and one with the few logarithms that count: no copy of the table.
         kept = models[0]["inverse_scale"] > 0  # of the bank, and so the same in all
@@ -168,7 +187,22 @@ def _learn(bank: SourceBank, inputs: Floats, logs: Floats, weights: Floats) -> M
         "constant": np.array([share @ constants]),
         "bank_share": np.array([variances[0] / max(sum(variances), 1e-300)]),
         "noise": np.array([share @ _SETTINGS[:, 3]]),
+        "variances": share @ np.column_stack([_SETTINGS[:, :3], np.square(_SETTINGS[:, 3])]),
     }
+
+
+def _deviations(rows: Floats, new: Floats, noise: float) -> Floats:
+    """Returns the process's standard deviation ``(m,)`` for what would be measured of new networks, given rows.
+
+    Args:
+        rows: ``(n, c)``, coordinates of the networks measured (`Prior.coordinates`).
+        new: ``(m, c)``.
+        noise: variance of a measurement.
+    """
+    towards = new @ rows.T
+    known = np.linalg.solve(rows @ rows.T + noise * np.eye(len(rows)), towards.T)
+    deviations: Floats = np.sqrt(np.square(new).sum(axis=1) - np.einsum("mn,nm->m", towards, known) + noise)
+    return deviations
 
 
 def _average(parts: Floats, targets: Floats, row_weights: Floats) -> tuple[Floats, Floats, Floats]:

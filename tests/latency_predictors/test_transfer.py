@@ -71,6 +71,23 @@ def test_intervals_cover_about_nine_tenths_of_new_measurements() -> None:
     assert 0.84 <= np.mean(coverage) <= 0.98
 
 
+def test_intervals_from_networks_that_lie_far_apart_are_no_wider_for_it() -> None:
+    coverage, far, near = [], [], []
+    for seed in range(8):
+        features, values = world(seed, noise=0.01)
+        target = values[:, 5] * np.exp(features @ np.random.default_rng(seed).normal(0, 0.05, FEATURES))
+        chosen = choose_networks(bank_of(features, values), features[:200], 20, np.random.default_rng(seed))
+        found, other = (
+            transferred(features, values, target, rows).predict_features(features[TEST])
+            for rows in (chosen, range(20))
+        )  # fmt: skip
+        coverage.append(np.mean((found.lower <= target[TEST]) & (target[TEST] <= found.upper)))
+        far.append(np.log(found.upper / found.lower).mean())
+        near.append(np.log(other.upper / other.lower).mean())
+    assert 0.84 <= np.mean(coverage) <= 0.94
+    assert np.mean(far) < np.mean(near)
+
+
 def test_a_device_that_resembles_none_is_told_by_its_share_of_the_bank() -> None:
     features, values = world()
     strange = np.exp(features @ np.random.default_rng(9).normal(0, 0.2, FEATURES))
