@@ -144,16 +144,6 @@ class LatencyPredictor(ABC):
         radius /= self._ease
         return Prediction(np.exp(logs), np.exp(logs - radius), np.exp(logs + radius))
 
-    def expected_errors(self, features: Floats, values: Floats) -> Floats:
-        """Returns, for each row learned from, the relative error of a typical network that the row's own error tells.
-
-        Args:
-            features: ``(n, d)``, of the rows as they were fitted.
-            values: ``(n,)``, likewise.
-        """
-        errors: Floats = np.abs(self.predict_held_out(features).mean / values - 1) * self._ease
-        return errors
-
     def predict_architectures(self, architectures: Sequence[Architecture], spaces: Spaces) -> Prediction:
         """As `predict`, for m architectures; what their networks share is worked out once.
 

@@ -1,7 +1,7 @@
 """A new device from few measurements, step by step: choose networks, measure, learn, say how good it is, stop.
 
-After every batch the expected error is told (`latency_predictors.learning_curve`), for a typical network: those chosen
-lie far apart, and their own errors are larger.
+After every batch the expected error is told (`latency_predictors.learning_curve`). The chosen networks lie far apart,
+so others tend to be predicted better than it says.
 """
 
 import hashlib
@@ -110,11 +110,10 @@ def learn_few_shot(
         measured += batch
         predictor = TransferPredictor("latency_ms", device, seed=seed, columns=names, bank=bank)
         predictor.fit_features(candidates[measured], np.array(values))
-        errors = predictor.expected_errors(candidates[measured], np.array(values))
-        steps.append(LearningStep.of(errors, predictor.bank_share))
+        held_out = predictor.predict_held_out(candidates[measured])
+        steps.append(LearningStep.of(held_out.mean, np.array(values), predictor.bank_share))
         if until_error is not None:
             reached = steps[-1].error_upper <= until_error
-    held_out = predictor.predict_held_out(candidates[measured])
     validation = CrossValidation(predictor.kind, FOLDS, 1, scores(held_out, np.array(values)))
     digest = hashlib.sha256(np.column_stack([candidates[measured], values]).tobytes()).hexdigest()[:12]
     fitted = FittedPredictor(predictor, (validation,), digest, tuple(steps))

@@ -41,8 +41,9 @@ class LearningStep:
     bank_share: float | None = None
 
     @classmethod
-    def of(cls, errors: Floats, bank_share: float | None = None) -> "LearningStep":
-        """Returns the step after n networks, whose errors ``(n,)`` `LatencyPredictor.expected_errors` told."""
+    def of(cls, predicted: Floats, measured: Floats, bank_share: float | None = None) -> "LearningStep":
+        """Returns the step after n networks ``(n,)``, each predicted by a model that has not seen it."""
+        errors = np.abs(predicted / measured - 1)
         mean, rows = float(errors.mean()), len(errors)
         half_width = float(stats.t.ppf(0.975, rows - 1) * errors.std(ddof=1) / np.sqrt(rows))
         return cls(rows, mean, max(0.0, mean - half_width), mean + half_width, bank_share)
@@ -65,7 +66,7 @@ def learning_curve(
     while len(np.unique(features[some], axis=0)) >= LEAST_ROWS:
         other = type(predictor)(predictor.metric, predictor.device, seed=predictor.seed, columns=predictor.columns)
         other.fit_features(features[some], values[some], None if noise is None else noise[some])
-        steps.append(LearningStep.of(other.expected_errors(features[some], values[some])))
+        steps.append(LearningStep.of(other.predict_held_out(features[some]).mean, values[some]))
         some = order[: len(some) // 2]
     return tuple(reversed(steps))
 
