@@ -17,8 +17,8 @@ minus the number of rows. Ten rows can mislead, so that the bank alone is right 
 Networks chosen to be measured (`latency_predictors.selection`) lie far apart, so each is harder to predict from the
 others than a typical network is from all. The process tells by how much: residuals behind the intervals are scaled by
 its standard deviation for typical networks over that for the row left out (Lei, G'Sell, Rinaldo, Tibshirani and
-Wasserman, "Distribution-Free Predictive Inference for Regression", JASA 113, 2018, section 5.2). That
-holds where the own costs have a share as well: on devices of four public tables where it is above .4, 20 chosen networks
+Wasserman, "Distribution-Free Predictive Inference for Regression", JASA 113, 2018, section 5.2). It helps
+where the own costs have a share as well: on devices of four public tables where that is above .4, 20 chosen networks
 gave intervals that cover .905, and .933 unscaled.
 
 Process and costs are linear in the features, so what is learned is two vectors of weights: the predictor stands alone,
