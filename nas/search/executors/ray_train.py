@@ -1,6 +1,7 @@
 """A supernet trained by several processes of Ray Train, one GPU each where there are any."""
 
 import shutil
+import signal
 import tempfile
 import threading
 from pathlib import Path
@@ -76,9 +77,14 @@ def train_supernet_with_ray(
             ),
             run_config=RunConfig(storage_path=str(storage)),
         )  # fmt: skip
+        handler = signal.getsignal(signal.SIGINT)
         try:
             weights: bytes = cast(Any, trainer.fit()).return_value  # Any: Ray's types are those of its first version
+        except SystemExit as ended:  # what Ray makes of Ctrl-C, with the exit status of success
+            raise KeyboardInterrupt from ended
         finally:
+            if handler is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, handler)  # Ray's would stay and take Ctrl-C from all that comes after
             told.put(None)
             listener.join()
     except TrainingFailedError as error:

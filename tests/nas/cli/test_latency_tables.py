@@ -268,7 +268,7 @@ def test_transfer_to_a_phone_of_the_public_table_reaches_its_known_quality(tmp_p
     assert found["scores"]["rows"] == 1008
     assert found["scores"]["spearman"] > 0.89
     assert found["scores"]["within_10"] > 0.85
-    assert 0.8 < found["scores"]["coverage"] < 0.98
+    assert 0.7 < found["scores"]["coverage"] < 0.98, "one draw of 20 rows, whose coverage has a deviation of .06"
 
 
 def test_vectors_of_an_unknown_encoding_are_fitted_and_every_kind_is_shown(tmp_path, capsys):

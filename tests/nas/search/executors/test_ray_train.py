@@ -1,5 +1,8 @@
 """One supernet, two processes: the same training as one process that computes both parts."""
 
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -29,7 +32,9 @@ def test_two_workers_give_the_weights_of_one_that_computes_both_parts(
     told: list[tuple[int, int, dict[str, float]]] = []
     data, folder = digits(), tmp_path / "two"
     options = {"ray_config": RayConfig(), "seed": 1}
+    handler = signal.getsignal(signal.SIGINT)
     ray_train.train_supernet_with_ray(SPACE, data, TWO, folder, **options, progress=lambda *state: told.append(state))
+    assert signal.getsignal(signal.SIGINT) is handler, "Ray's own would take Ctrl-C from what comes after"
     assert [path.name for path in folder.iterdir()] == [SUPERNET_FILE]
     assert capfd.readouterr().out == "", "standard output belongs to the command"
     step, total, metrics = told[-1]
@@ -40,7 +45,24 @@ def test_two_workers_give_the_weights_of_one_that_computes_both_parts(
     one = CONFIG.model_copy(update={"accumulate": 2, "random_subnets": 0, "epochs": 2})
     alone = train_supernet(SPACE, data, one, tmp_path / "one", seed=1).state_dict()
     for name, tensor in load_supernet(folder / SUPERNET_FILE).state_dict().items():
-        torch.testing.assert_close(tensor, alone[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(tensor, alone[name], rtol=1e-3, atol=5e-4)  # sums in another order
+
+
+@pytest.mark.usefixtures("connected")
+def test_ctrl_c_is_told_as_what_it_is(tmp_path: Path) -> None:
+    pressed = threading.Event()
+
+    def press(*_: object) -> None:
+        if not pressed.is_set():
+            pressed.set()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    config = TWO.model_copy(update={"epochs": 1000})
+    with pytest.raises(KeyboardInterrupt):
+        ray_train.train_supernet_with_ray(
+            SPACE, digits(), config, tmp_path, ray_config=RayConfig(), seed=1, progress=press
+        )
+    assert pressed.is_set()
 
 
 @pytest.mark.usefixtures("connected")
