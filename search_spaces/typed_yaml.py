@@ -18,7 +18,7 @@ class FileModel(BaseModel):
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; here that is an error."""
+    """YAML keeps the last of two equal keys without a word; here that is an error. No tag builds an object."""
 
 
 def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -41,8 +41,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: the file is missing, is not YAML, repeats a key, or holds no mapping.
     """
     try:
-        # _UniqueKeyLoader is a SafeLoader: no tags that build objects.
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
+        data = _UniqueKeyLoader(path.read_text(encoding="utf-8")).get_single_data()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; check the path") from None
     except yaml.MarkedYAMLError as error:
