@@ -262,13 +262,17 @@ def test_a_target_that_is_not_there_is_refused_with_those_that_are(tmp_path, cap
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared measurement tables are not here")
 def test_transfer_to_a_phone_of_the_public_table_reaches_its_known_quality(tmp_path, capsys):
     options = ["--target", "samsung_a50", "--samples", "20", "--choose", "--store", str(tmp_path), "--format", "json"]
-    assert run(["latency", "transfer", "--sources", str(DATA / "fbnet_help.parquet"), *options]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert len(found["sources"]) == 17  # sums of block costs and simulations are left out
-    assert found["scores"]["rows"] == 1008
-    assert found["scores"]["spearman"] > 0.89
-    assert found["scores"]["within_10"] > 0.85
-    assert 0.7 < found["scores"]["coverage"] < 0.98, "one draw of 20 rows, whose coverage has a deviation of .06"
+    scores = []
+    for seed in ("0", "1", "2"):  # one draw of 20 rows has a coverage with a deviation of .06
+        table = str(DATA / "fbnet_help.parquet")
+        assert run(["latency", "transfer", "--sources", table, "--seed", seed, *options]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert len(found["sources"]) == 17  # sums of block costs and simulations are left out
+        assert found["scores"]["rows"] == 1008
+        assert found["scores"]["spearman"] > 0.89
+        scores.append(found["scores"])
+    assert scores[0]["within_10"] > 0.85
+    assert 0.8 < np.mean([score["coverage"] for score in scores]) < 0.98
 
 
 def test_vectors_of_an_unknown_encoding_are_fitted_and_every_kind_is_shown(tmp_path, capsys):

@@ -9,6 +9,7 @@ import pytest
 from nas.config import RayConfig
 from nas.search.executors.base import Executor
 from tests.nas.search.executors.commands import Commands
+from tests.nas.torch_threads import one_thread  # noqa: F401  (a fixture for every test here, as workers have one)
 
 
 @pytest.fixture(scope="package")
