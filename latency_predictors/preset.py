@@ -20,7 +20,7 @@ class Preset:
         min_blocks: that count, before a model may be accepted.
         max_blocks: that count, after which a model is done.
         max_launches: of processes for one group of models.
-        budget_seconds: for one group of models; no launch starts later, except the first.
+        budget_seconds: for one group of models; no launch starts later, except the first ``min_blocks``.
         window_ms: quiet time in a block, per model.
         min_inferences: quiet inferences in a block, per model.
         patience: a block gives a model up after this many times its quiet window.
@@ -65,11 +65,11 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset(
-            "quick", min_blocks=5, max_blocks=8, max_launches=10, budget_seconds=60,
+            "quick", min_blocks=5, max_blocks=15, max_launches=20, budget_seconds=300,
             window_ms=8, min_inferences=15, patience=25, warmup_ms=50, timeout_seconds=60,
         ),
         Preset(
-            "standard", min_blocks=5, max_blocks=15, max_launches=20, budget_seconds=1200,
+            "standard", min_blocks=5, max_blocks=15, max_launches=20, budget_seconds=3000,
             window_ms=100, min_inferences=40, patience=12, warmup_ms=500, timeout_seconds=180,
         ),
         Preset(

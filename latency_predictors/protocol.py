@@ -1,21 +1,24 @@
-"""How a latency is measured: the measuring protocol, version 2.
+"""How a latency is measured: the measuring protocol, version 3.
 
 1. *Blocks.* A block is one launch of a fresh process that is pinned to its cores. Models share launches, so that the
    start is paid once; each launch takes the models in a new random order. Inside a launch a model is loaded, run once,
    warmed up and timed one inference at a time (`devices/runner.py`). Its median in the launch is one number.
-2. *Exclusive use is checked, not assumed.* Inferences count only while the core runs at full speed, which a speed probe
+2. *Exclusive use is checked, not assumed.* Inferences count only while the core is not shared, which a speed probe
    beside them tells (`devices/runner.py`); a median needs enough such quiet inferences, else the block does not count
-   for that model. On a phone the core's clock is the probe (`devices/adb.py`); a device that tells neither relies on
-   the reference network alone.
-3. *Reference.* A frozen network is timed first, after every five models, and last. Where it differs by more than 5 %
-   from its usual latency, the models between it and its neighbour do not count. Nothing is ever corrected by it. Usual
-   is the median over the rows that a measurement set already has for the same profile and environment, or else what the
-   fastest launches of the session show: disturbances slow a device down, and may last longer than quiet does. A device
-   that is slow throughout its first session cannot be told from a slow device.
+   for that model. Nor does it where the probe tells a clock more than 10 % slower than usual: the median beside the
+   reference network in the session, or in its first launch where that was more than 10 % faster, as devices throttle.
+   On a phone the core's clock is the probe (`devices/adb.py`); a device that tells neither relies on the reference
+   network alone.
+3. *Reference.* A frozen network is timed first, after every five models, and last. Where it differs from its usual
+   latency by 5 % more than its clock explains, the models between it and its neighbour do not count. Nothing is ever
+   corrected by it. Usual is the median over the rows that a measurement set already has for the same profile and
+   environment, or else what the fastest launches of the session show: disturbances slow a device down, and may last
+   longer than quiet does. A device that is slow throughout its first session cannot be told from a slow device.
 4. *Interval and stop.* Student's t on the logarithms of the block medians gives the 95 % interval; both ends are moved
    away by what the reference beside the blocks was off its usual latency on average, as a slow drift below 5 % hardly
    shows in the spread of the blocks. A model is done when the interval's half-width is below 2 % after at least the
-   preset's least number of blocks, or when the blocks, launches or time of the preset are used up.
+   preset's least number of blocks, or when the blocks, launches or time of the preset are used up. A clock that wanders
+   by a few percent, as a shared server's does, is thus averaged over minutes, and refused where it stays away.
 5. *Verdict.* Below 2 % accepted, to 5 % noisy, above refused. With fewer blocks than the preset's least it is at best
    noisy, below three refused, and so is a model that failed to run twice. Refused rows are kept, with the reason.
 
@@ -38,9 +41,13 @@ from latency_predictors.measurement import DeviceProfile
 from latency_predictors.preset import MIN_BLOCKS, Preset
 from latency_predictors.statistics import DRIFT, Interval, Verdict, drifted, interval, verdict
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 REFERENCE_EVERY = 5
 """Models between two timings of the reference network."""
+SLOWER_CLOCK = 1.1
+"""Times the usual speed probe; beyond, the device throttles. The clock of a shared server moves by 3 to 8 % (seen)."""
+Reading = tuple[float, int | None]
+"""Latency in milliseconds of the reference network and speed probe in nanoseconds, None where the device has none."""
 FAILURES = 2
 """Failed blocks after which a model is given up."""
 
@@ -51,15 +58,19 @@ class UsualState:
 
     Attributes:
         earlier_ms: latencies of the reference network in earlier sessions.
-        readings: (latency in milliseconds, speed probe in nanoseconds) of the reference network in this session; None
-            for the probe where the device has none.
+        launches: the readings of the reference network in each launch of this session.
         probe_floor_ns: the fastest speed probe of this session; None before the first and where there is none.
+        began_ns: the median speed probe beside the reference network in the session's first launch; None where nothing
+            tells.
+        probe_ns: the usual one.
         reference_ms: the usual latency of the reference network.
     """
 
     earlier_ms: list[float] = field(default_factory=list)
-    readings: list[tuple[float, int | None]] = field(default_factory=list)
+    launches: list[list[Reading]] = field(default_factory=list)
     probe_floor_ns: int | None = None
+    began_ns: float | None = field(init=False, default=None)
+    probe_ns: float | None = field(init=False, default=None)
     reference_ms: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -69,38 +80,61 @@ class UsualState:
         """Takes in a launch: its fastest speed probe and the timings of the reference network."""
         if probe_floor_ns is not None:
             self.probe_floor_ns = min(self.probe_floor_ns or probe_floor_ns, probe_floor_ns)
-        for timing in references:
-            if timing and timing.median_ms is not None:
-                self.readings.append((timing.median_ms, timing.probe_ns))
+        timed = [timing for timing in references if timing]
+        self.launches.append([(timing.median_ms, timing.probe_ns) for timing in timed if timing.median_ms is not None])
         self._update()
 
-    def full_speed(self, probe_ns: int | None) -> bool:
-        """Returns whether a timing was made while the core ran as fast as it is known to, or nothing tells."""
-        return probe_ns is None or probe_ns <= QUIET * (self.probe_floor_ns or probe_ns)
+    def shared(self, probe_ns: int | None) -> bool:
+        """Returns whether the core was shared during a timing, by its probe."""
+        return probe_ns is not None and probe_ns > QUIET * (self.probe_floor_ns or probe_ns)
+
+    def slowed(self, probe_ns: int | None) -> bool:
+        """Returns whether the core's clock was slower than usual during a timing, by its probe."""
+        return probe_ns is not None and probe_ns > SLOWER_CLOCK * (self.probe_ns or probe_ns)
+
+    def moved(self, reference: Reading) -> bool:
+        """Returns whether the reference network was off its usual latency by more than its clock explains."""
+        latency_ms, probe_ns = reference
+        return self.reference_ms is None or drifted(latency_ms / self._slowness(probe_ns), self.reference_ms)
+
+    def _slowness(self, probe_ns: int | None) -> float:
+        return probe_ns / self.probe_ns if probe_ns and self.probe_ns else 1.0
 
     def _update(self) -> None:
+        probes = [probe for launch in self.launches for _, probe in launch if probe is not None]
+        if probes:
+            usual = float(np.median(probes))
+            self.began_ns = self.began_ns or usual
+            self.probe_ns = self.began_ns if usual > SLOWER_CLOCK * self.began_ns else usual
         known = self.earlier_ms
         if not known:
-            # What disturbs a device slows it down, and may last: the usual state is the fastest that was seen twice.
-            known = sorted(latency for latency, probe in self.readings if self.full_speed(probe))
-            known = [latency for latency in known if not drifted(latency, known[min(1, len(known) - 1)])]
+            # What disturbs a device slows it down, and may last: the usual state is that of the fastest launch. A clock
+            # that is faster for a moment is no disturbance, so that latencies are compared as at the usual clock.
+            launches = [
+                [ms / self._slowness(probe) for ms, probe in launch if not (self.shared(probe) or self.slowed(probe))]
+                for launch in self.launches
+            ]
+            medians = [float(np.median(launch)) for launch in launches if launch]
+            known = [median for median in medians if not drifted(median, min(medians))]
         self.reference_ms = float(np.median(known)) if known else None
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """A timing with the reference latencies before and after it, where there are any."""
+    """A timing with the readings of the reference network before and after it, where there are any."""
 
     timing: Timing
-    references_ms: tuple[float, ...]
+    references: tuple[Reading, ...]
 
     def problem(self, usual: UsualState) -> str:
         """Returns why it does not count, or nothing."""
-        if self.timing.median_ms is None or not usual.full_speed(self.timing.probe_ns):
+        if self.timing.median_ms is None or usual.shared(self.timing.probe_ns):
             return "busy"
-        if usual.reference_ms is None or not self.references_ms:
+        if usual.slowed(self.timing.probe_ns):
+            return "clock"
+        if usual.reference_ms is None or not self.references:
             return "busy"
-        return "drift" if any(drifted(value, usual.reference_ms) for value in self.references_ms) else ""
+        return "drift" if any(map(usual.moved, self.references)) else ""
 
 
 @dataclass(frozen=True)
@@ -151,7 +185,7 @@ class _Model:
         counting = self.counting(usual)
         timings = tuple(reading.timing for reading in counting)
         found = _interval(counting, usual) if counting else None
-        references = [reference for reading in counting for reference in reading.references_ms]
+        references = [latency_ms for reading in counting for latency_ms, _ in reading.references]
         decided, reason = self._judge(found, len(timings), preset, usual)
         return Outcome(
             self.path,
@@ -182,6 +216,8 @@ class _Model:
         if "busy" in problems:
             share = np.mean([reading.timing.quiet_share for reading in self.readings])
             causes.append(f"the core ran undisturbed {share:.0%} of the time")
+        if "clock" in problems:
+            causes.append("the core's clock was slower than usual")
         if "drift" in problems:
             causes.append(
                 f"the reference network moved more than {DRIFT:.0%} from its usual {usual.reference_ms:.4g} ms"
@@ -194,7 +230,7 @@ def _interval(counting: Sequence[_Reading], usual: UsualState) -> Interval:
     found = interval([reading.timing.median_ms for reading in counting if reading.timing.median_ms is not None])
     if usual.reference_ms is None:
         return found
-    offs = [np.mean(np.log(reading.references_ms)) - np.log(usual.reference_ms) for reading in counting]
+    offs = [np.mean([np.log(ms / usual.reference_ms) for ms, _ in reading.references]) for reading in counting]
     return found.widened(float(np.exp(abs(np.mean(offs)))))
 
 
@@ -241,7 +277,7 @@ def measure_models(
         # A launch that a model cuts short is not the others' fault and does not count; it ends by FAILURES.
         launches += len(results) == len(order)
         seconds += block.seconds
-        over = launches == preset.max_launches or seconds > preset.budget_seconds
+        over = launches == preset.max_launches or (launches >= preset.min_blocks and seconds > preset.budget_seconds)
         done = {model for model in left if over or model.done(preset, usual)}
         yield [model.outcome(preset, usual, block.environment) for model in left if model in done]
         left = [model for model in left if model not in done]
@@ -261,11 +297,11 @@ def _with_reference(models: Sequence[_Model]) -> list[_Model | None]:
 
 def _take(results: Sequence[tuple[_Model | None, BlockResult]]) -> None:
     """Adds a launch's results to the models; a timing gets the nearest reference latencies on both sides."""
-    before: float | None = None
+    before: Reading | None = None
     waiting: list[tuple[_Model, Timing]] = []
 
-    def close(after: float | None) -> None:
-        references = tuple(value for value in (before, after) if value is not None)
+    def close(after: Reading | None) -> None:
+        references = tuple(reading for reading in (before, after) if reading is not None)
         for model, timing in waiting:
             model.readings.append(_Reading(timing, references))
         waiting.clear()
@@ -280,6 +316,7 @@ def _take(results: Sequence[tuple[_Model | None, BlockResult]]) -> None:
         elif not result.timing:
             raise DeviceError(f"the reference network {result.model.name} could not be run: {result.failure}")
         elif result.timing.median_ms is not None:
-            close(result.timing.median_ms)
-            before = result.timing.median_ms
+            after = result.timing.median_ms, result.timing.probe_ns
+            close(after)
+            before = after
     close(None)

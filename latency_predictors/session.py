@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 MeasuringProgress = Callable[[int, int, str], None]
 """Called with the steps done, the steps in all, and the state in words; a step is a model file or a block."""
 
-GROUP = 64
-"""Networks that share launches: enough to make the start of a process cheap, few enough to lose little."""
+GROUP = 512
+"""Networks that share launches: enough to spread blocks over minutes, as clocks wander, few enough to lose little."""
 CALIBRATION_IMAGES = 16
 """Random images that set the INT8 ranges of networks that are only measured."""
 

@@ -4,9 +4,8 @@
 
 One measurement set for each of the four device profiles, and DATA_CARD.md, are written beside this script. The command
 can be stopped at any moment and repeated: rows that are there are kept, and only what is missing, or was refused, is
-measured again. All profiles measure one chunk of networks before any measures the next, so that a change of the
-machine meets all alike. It ends with exit status 1 where the linter finds something, a network is on both sides of the
-split, or too few rows are usable. 512 networks take one to two hours on two cores. Nothing else should run there: a
+measured again. It ends with exit status 1 where the linter finds something, a network is on both sides of the split, or
+too few rows are usable. 512 networks take 15 minutes to two hours on two cores. Nothing else should run there: a
 disturbed row is refused and costs time.
 """
 
@@ -26,7 +25,7 @@ from latency_predictors.finding import Finding
 from latency_predictors.lint import lint
 from latency_predictors.measurement import SCHEMA, DeviceProfile, Measurement
 from latency_predictors.protocol import PROTOCOL_VERSION
-from latency_predictors.session import GROUP, measure_networks
+from latency_predictors.session import measure_networks
 from latency_predictors.store import MeasurementSet
 from latency_predictors.table_file import read_table
 from nas.api.latency import Network, distinct_networks
@@ -82,17 +81,18 @@ def held_out(key: str) -> bool:
 
 
 def measure(networks: Sequence[Network], files: dict[DeviceProfile, Path], options: argparse.Namespace) -> None:
-    """Measures what is missing, chunk by chunk and profile by profile; what was refused is tried again at the end."""
+    """Measures what is missing, profile by profile; what was refused is tried again in the next turn."""
     for turn in range(1, options.turns + 1):
-        for start in range(0, len(networks), GROUP):
-            chunk = networks[start : start + GROUP]
-            for profile, file in files.items():
-                rows = measure_networks(
-                    chunk, profile, preset=options.preset, seed=options.seed, store=MeasurementSet(file)
-                )
-                usable = sum(row.usable for row in rows)
-                print(f"turn {turn}: {profile.id}: networks {start + 1} to {start + len(chunk)}: {usable} usable",
-                      flush=True)  # fmt: skip
+        for profile, file in files.items():
+            rows = measure_networks(
+                networks, profile, preset=options.preset, seed=options.seed, store=MeasurementSet(file), progress=tell
+            )
+            print(f"turn {turn}: {profile.id}: {sum(row.usable for row in rows)} usable", flush=True)
+
+
+def tell(done: int, total: int, text: str) -> None:
+    """Shows on the standard error where a profile stands."""
+    print(f"\r{done}/{total} {text}\033[K", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def leaks(usable: Sequence[Measurement]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency_predictors.devices.base import DeviceError
+from latency_predictors.devices.base import DeviceError, Timing
 from latency_predictors.measurement import DeviceProfile
 from latency_predictors.preset import PRESETS, Preset, get_preset
 from latency_predictors.protocol import REFERENCE_EVERY, Outcome, UsualState, measure_models
@@ -170,10 +170,10 @@ def test_a_core_that_is_mostly_busy_gives_noisy_rows_from_three_blocks_and_refus
     outcomes = _measure(device, 2, QUICK)
     assert len(device.launches) == QUICK.max_launches
     assert outcomes[three].verdict == "noisy"
-    assert "3 of 5 blocks count, because the core ran undisturbed 31% of the time" in outcomes[three].reason
+    assert "3 of 5 blocks count, because the core ran undisturbed 17% of the time" in outcomes[three].reason
     assert outcomes[two].verdict == "refused"
     assert outcomes[two].reason.startswith("2 of 5 blocks count")
-    assert outcomes[two].quiet_share == pytest.approx((2 * 1.0 + 8 * 0.02) / 10)
+    assert outcomes[two].quiet_share == pytest.approx((2 * 1.0 + 18 * 0.02) / 20)
 
 
 def test_without_any_quiet_reference_nothing_counts() -> None:
@@ -189,12 +189,48 @@ def test_a_launch_on_a_slower_core_does_not_count_once_a_faster_one_was_seen() -
     assert "undisturbed" in outcome.reason
 
 
-def test_no_launch_starts_after_the_time_budget() -> None:
-    device = SimulatedDevice()
-    outcome = _one(device, dataclasses.replace(QUICK, budget_seconds=1.5))  # a simulated launch takes one second
-    assert len(device.launches) == 2
-    assert outcome.verdict == "refused"
-    assert outcome.reason == "2 of 5 blocks count"
+def test_no_launch_starts_after_the_time_budget_but_for_the_least_number_of_blocks() -> None:
+    device = SimulatedDevice(spread=0.06)
+    outcome = _one(device, dataclasses.replace(QUICK, budget_seconds=7.5))  # a simulated launch takes one second
+    assert (len(device.launches), len(outcome.timings)) == (8, 8)
+    device = SimulatedDevice(spread=0.06)
+    outcome = _one(device, dataclasses.replace(QUICK, budget_seconds=1.5))
+    assert (len(device.launches), len(outcome.timings)) == (QUICK.min_blocks, QUICK.min_blocks)
+
+
+def test_a_clock_that_wanders_by_a_few_percent_is_averaged() -> None:
+    def slowness(launch: int) -> float:
+        return (1.0, 1.07, 0.95, 1.03, 0.96)[launch % 5]
+
+    device = SimulatedDevice(spread=0.002, slowness=slowness, clock_told=True)
+    outcome = _one(device)
+    assert outcome.verdict in {"accepted", "noisy"}
+    assert len(outcome.timings) == len(device.launches) > STANDARD.min_blocks, "every block counts"
+    assert _holds(outcome, 1.0)
+    blind = SimulatedDevice(spread=0.002, slowness=slowness)
+    assert len(_one(blind).timings) < len(blind.launches), "without a clock, the reference is off its usual latency"
+
+
+def test_a_lowered_clock_does_not_count_and_is_told() -> None:
+    def slowness(launch: int) -> float:
+        return 1.2 if launch > 1 else 1.0
+
+    outcome = _one(SimulatedDevice(spread=0.002, slowness=slowness, clock_told=True), QUICK)
+    assert (outcome.verdict, len(outcome.timings)) == ("refused", 2)
+    assert outcome.reason == "2 of 5 blocks count, because the core's clock was slower than usual"
+
+
+def test_a_reference_that_is_slower_than_its_clock_explains_does_not_count() -> None:
+    usual = UsualState(earlier_ms=[0.1] * 20)
+    usual.learn(5000, [Timing(2.0, 0.2, 100, 1.0, 0.1, 0.11, 6000, 3.0)] * 3)
+    assert not usual.moved((0.104, 6000))
+    assert not usual.moved((0.107, 6400)), "the clock explains 6.7 % of 7 %"
+    assert usual.moved((0.107, 6000))
+    assert usual.shared(6800)  # 1.36 times the fastest probe
+    assert usual.slowed(6700)
+    assert not usual.slowed(6500)
+    assert not usual.shared(None)
+    assert not usual.slowed(None)
 
 
 def test_a_model_that_cannot_run_is_given_up_after_two_blocks_and_spoils_nothing() -> None:

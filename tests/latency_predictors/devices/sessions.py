@@ -17,7 +17,11 @@ from latency_predictors.protocol import Outcome, UsualState, measure_models
 from tests.latency_predictors.devices.simulated import SimulatedDevice
 
 TRUTH_MS = 1.0
-KINDS = ("calm", "throttling", "frequency steps", "spikes", "drift")
+CLOCK_TOLD = ", clock told"
+KINDS = (
+    "calm", "throttling", "frequency steps", "spikes", "drift", "throttling" + CLOCK_TOLD,
+    "frequency steps" + CLOCK_TOLD, "turbo" + CLOCK_TOLD, "wandering" + CLOCK_TOLD,
+)  # fmt: skip
 _LAUNCHES = 60
 
 
@@ -32,19 +36,24 @@ def session(kind: str, preset: Preset, seed: int, truth_ms: float = TRUTH_MS) ->
     """
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     known = bool(rng.random() < 0.5)
+    disturbance = kind.removesuffix(CLOCK_TOLD)
     course: NDArray[np.floating[Any]] = np.ones(_LAUNCHES)
-    if kind == "throttling":  # it heats up from a launch on
+    if disturbance == "throttling":  # it heats up from a launch on
         begin, amount, heating = rng.integers(1, 6), rng.uniform(0.05, 0.5), rng.uniform(0.5, 5)
         course = 1 + amount * -np.expm1(-np.maximum(0, np.arange(_LAUNCHES) - begin + 1) / heating)
-    elif kind == "frequency steps":
+    elif disturbance == "frequency steps":
         switches = np.cumsum(rng.random(_LAUNCHES) < rng.uniform(0.1, 0.6)) + (known and rng.random() < 0.5)
         course = np.where(switches % 2, rng.uniform(1.05, 2), 1.0)
         course[0] = course[0] if known else 1.0
-    elif kind == "drift":  # away from the undisturbed state, or back to it
+    elif disturbance == "drift":  # away from the undisturbed state, or back to it
         rate, top = rng.uniform(0.001, 0.03), rng.uniform(1.02, 1.3)
         course = (1 + rate) ** np.arange(_LAUNCHES)
         if known and rng.random() < 0.5:
             course = np.maximum(1.0, top * (1 - rate) ** np.arange(_LAUNCHES))
+    elif disturbance == "turbo":  # faster for moments
+        course = np.where(rng.random(_LAUNCHES) < rng.uniform(0.02, 0.1), rng.uniform(0.85, 0.95), 1.0)
+    elif disturbance == "wandering":  # the usual clock is one that is never the same
+        course = np.exp(rng.uniform(0.01, 0.05) * rng.standard_normal(_LAUNCHES))
     device = SimulatedDevice(
         truth_ms=lambda _: truth_ms,
         spread=rng.uniform(0.002, 0.02),
@@ -52,6 +61,7 @@ def session(kind: str, preset: Preset, seed: int, truth_ms: float = TRUTH_MS) ->
         outlier=rng.uniform(1.1, 3),
         slowness=lambda launch: float(course[launch]),
         sensitivity=rng.uniform(0.6, 1.4),
+        clock_told=kind.endswith(CLOCK_TOLD),
         seed=int(rng.integers(2**31)),
     )
     usual = UsualState(earlier_ms=[0.1] * 20) if known else UsualState()

@@ -25,6 +25,7 @@ class SimulatedDevice(Device):
         slowness: factor of the reference network's latency in a launch, by its number.
         sensitivity: the other files' factor is that one to this power: what slows one network by 10 % slows another by
             3 or by 20 %.
+        clock_told: whether the speed probe is slower by that factor too; else it sees nothing.
         quiet: whether a file's timing in a launch found quiet moments, by launch number and file.
     """
 
@@ -41,11 +42,12 @@ class SimulatedDevice(Device):
         outlier: float = 1.2,
         slowness: Callable[[int], float] = lambda launch: 1.0,
         sensitivity: float = 1.0,
+        clock_told: bool = False,
         quiet: Callable[[int, Path], bool] = lambda launch, path: True,
         seed: int = 0,
     ) -> None:
         self.truth_ms, self.spread, self.outliers, self.outlier = truth_ms, spread, outliers, outlier
-        self.slowness, self.sensitivity, self.quiet = slowness, sensitivity, quiet
+        self.slowness, self.sensitivity, self.clock_told, self.quiet = slowness, sensitivity, clock_told, quiet
         self.failures: dict[Path, str] = {}
         self.hanging: set[Path] = set()
         self.launches: list[list[Path]] = []
@@ -61,7 +63,7 @@ class SimulatedDevice(Device):
                 break
             failure = self.failures.get(model, "")
             results.append(BlockResult(model, None if failure else self._timing(model), failure))
-        return Block(ENVIRONMENT, PROBE_NS, 1.0, tuple(results))
+        return Block(ENVIRONMENT, self._probe_ns(), 1.0, tuple(results))
 
     def reference(self, precision: Precision) -> Path:
         return REFERENCE
@@ -75,4 +77,7 @@ class SimulatedDevice(Device):
         median = truth * slowness * float(np.exp(self.rng.normal(0, spread)))
         if model != REFERENCE and self.rng.random() < self.outliers:
             median *= self.outlier
-        return Timing(2.0, 1.5 * median, 100, 1.0, median, 1.1 * median, PROBE_NS, 3.0)
+        return Timing(2.0, 1.5 * median, 100, 1.0, median, 1.1 * median, self._probe_ns(), 3.0)
+
+    def _probe_ns(self) -> int:
+        return round(PROBE_NS * self.slowness(len(self.launches) - 1)) if self.clock_told else PROBE_NS
