@@ -1,15 +1,31 @@
-"""The command that measures the sample data set, with a few networks: stopped, resumed, checked, described."""
+"""The sample data set as it ships, and the command that measures it, with a few networks."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from latency_predictors.lint import lint
 from latency_predictors.measurement import SCHEMA
 from latency_predictors.store import MeasurementSet
+from latency_predictors.table_file import read_table
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "sample_data" / "measure.py"
+FOLDER = Path(__file__).parents[2] / "experiments" / "sample_data"
+SCRIPT = FOLDER / "measure.py"
+
+
+@pytest.mark.parametrize("device", ["onnxruntime-fp32", "onnxruntime-int8", "litert-fp32", "litert-int8"])
+def test_what_ships_is_what_the_card_describes(device: str) -> None:
+    file = FOLDER / f"tiny-local-{device}.parquet"
+    assert f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" in (FOLDER / "DATA_CARD.md").read_text()
+    rows = MeasurementSet(file).read_usable()
+    assert len(rows) >= 500
+    assert lint(read_table(file)) == []
+    assert {(row.architecture and row.architecture.space, row.profile.id) for row in rows} == {
+        ("tiny", f"local/{device.replace('-', '/')}/1-thread")
+    }
 
 
 @pytest.mark.slow
