@@ -46,7 +46,7 @@ REFERENCE_EVERY = 5
 """Models between two timings of the reference network."""
 SLOWER_CLOCK = 1.1
 """Times the usual speed probe; beyond, the device throttles. The clock of a shared server moves by 3 to 8 % (seen)."""
-Reading = tuple[float, int | None]
+ReferenceReading = tuple[float, int | None]
 """Latency in milliseconds of the reference network and speed probe in nanoseconds, None where the device has none."""
 FAILURES = 2
 """Failed blocks after which a model is given up."""
@@ -67,7 +67,7 @@ class UsualState:
     """
 
     earlier_ms: list[float] = field(default_factory=list)
-    launches: list[list[Reading]] = field(default_factory=list)
+    launches: list[list[ReferenceReading]] = field(default_factory=list)
     probe_floor_ns: int | None = None
     began_ns: float | None = field(init=False, default=None)
     probe_ns: float | None = field(init=False, default=None)
@@ -92,7 +92,7 @@ class UsualState:
         """Returns whether the core's clock was slower than usual during a timing, by its probe."""
         return probe_ns is not None and probe_ns > SLOWER_CLOCK * (self.probe_ns or probe_ns)
 
-    def moved(self, reference: Reading) -> bool:
+    def moved(self, reference: ReferenceReading) -> bool:
         """Returns whether the reference network was off its usual latency by more than its clock explains."""
         latency_ms, probe_ns = reference
         return self.reference_ms is None or drifted(latency_ms / self._slowness(probe_ns), self.reference_ms)
@@ -124,7 +124,7 @@ class _Reading:
     """A timing with the readings of the reference network before and after it, where there are any."""
 
     timing: Timing
-    references: tuple[Reading, ...]
+    references: tuple[ReferenceReading, ...]
 
     def problem(self, usual: UsualState) -> str:
         """Returns why it does not count, or nothing."""
@@ -297,10 +297,10 @@ def _with_reference(models: Sequence[_Model]) -> list[_Model | None]:
 
 def _take(results: Sequence[tuple[_Model | None, BlockResult]]) -> None:
     """Adds a launch's results to the models; a timing gets the nearest reference latencies on both sides."""
-    before: Reading | None = None
+    before: ReferenceReading | None = None
     waiting: list[tuple[_Model, Timing]] = []
 
-    def close(after: Reading | None) -> None:
+    def close(after: ReferenceReading | None) -> None:
         references = tuple(reading for reading in (before, after) if reading is not None)
         for model, timing in waiting:
             model.readings.append(_Reading(timing, references))

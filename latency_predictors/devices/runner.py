@@ -50,7 +50,7 @@ clock = time.perf_counter_ns
 
 BURST_NS = 100_000
 QUIET = 1.35
-"""A core that shares its arithmetic units is 1.5 to 2 times slower; one lowered for vector units, up to 1.3 times."""
+"""A core that shares its arithmetic units is 1.5 to 2 times slower; a clock lowered for vector units, 1.3 times."""
 WARM = 0.98
 WARMUP_WINDOW_NS = 2_000_000
 MIN_QUIET_INFERENCES = 8
