@@ -5,8 +5,8 @@
    warmed up and timed one inference at a time (`devices/runner.py`). Its median in the launch is one number.
 2. *Exclusive use is checked, not assumed.* Inferences count only while the core is not shared, which a speed probe
    beside them tells (`devices/runner.py`); a median needs enough such quiet inferences, else the block does not count
-   for that model. Nor does it where the probe tells a clock more than 10 % slower than usual: the median beside the
-   reference network in the session, or in its first launch where that was more than 10 % faster, as devices throttle.
+   for that model. Nor does it where the probe tells a clock more than 10 % slower than usual: the mean beside the
+   reference network in the session, or in its first launch where that was more than 6 % faster, as devices throttle.
    On a phone the core's clock is the probe (`devices/adb.py`); a device that tells neither relies on the reference
    network alone.
 3. *Reference.* A frozen network is timed first, after every five models, and last. Where it differs from its usual
@@ -46,6 +46,8 @@ REFERENCE_EVERY = 5
 """Models between two timings of the reference network."""
 SLOWER_CLOCK = 1.1
 """Times the usual speed probe; beyond, the device throttles. The clock of a shared server moves by 3 to 8 % (seen)."""
+FASTER_START = 1.06
+"""Times the mean speed probe of the first launch; where the session's mean is beyond, the first launch is usual."""
 ReferenceReading = tuple[float, int | None]
 """Latency in milliseconds of the reference network and speed probe in nanoseconds, None where the device has none."""
 FAILURES = 2
@@ -60,7 +62,7 @@ class UsualState:
         earlier_ms: latencies of the reference network in earlier sessions.
         launches: the readings of the reference network in each launch of this session.
         probe_floor_ns: the fastest speed probe of this session; None before the first and where there is none.
-        began_ns: the median speed probe beside the reference network in the session's first launch; None where nothing
+        began_ns: the mean speed probe beside the reference network in the session's first launch; None where nothing
             tells.
         probe_ns: the usual one.
         reference_ms: the usual latency of the reference network.
@@ -103,9 +105,9 @@ class UsualState:
     def _update(self) -> None:
         probes = [probe for launch in self.launches for _, probe in launch if probe is not None]
         if probes:
-            usual = float(np.median(probes))
+            usual = float(np.exp(np.log(probes).mean()))  # as intervals are of the mean over blocks
             self.began_ns = self.began_ns or usual
-            self.probe_ns = self.began_ns if usual > SLOWER_CLOCK * self.began_ns else usual
+            self.probe_ns = self.began_ns if usual > FASTER_START * self.began_ns else usual
         known = self.earlier_ms
         if not known:
             # What disturbs a device slows it down, and may last: the usual state is that of the fastest launch. A clock
