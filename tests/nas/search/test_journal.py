@@ -257,7 +257,7 @@ def test_a_reader_brings_back_what_a_commit_lost_beside_the_search_that_writes_o
 
 
 def test_a_reader_beside_a_running_search_is_never_told_of_damage(tmp_path: Path) -> None:
-    process = child(search_in_child, Small(tmp_path, budget=60, seconds=0.005))
+    process = child(search_in_child, Small(tmp_path, budget=60, seconds=0.03))
     wait_until(lambda: evaluations(tmp_path).total() >= 1)
     seen = []
     while process.is_alive():
