@@ -62,16 +62,13 @@ class UsualState:
         earlier_ms: latencies of the reference network in earlier sessions.
         launches: the readings of the reference network in each launch of this session.
         probe_floor_ns: the fastest speed probe of this session; None before the first and where there is none.
-        began_ns: the mean speed probe beside the reference network in the session's first launch; None where nothing
-            tells.
-        probe_ns: the usual one.
+        probe_ns: the usual speed probe beside the reference network; None where nothing tells.
         reference_ms: the usual latency of the reference network.
     """
 
     earlier_ms: list[float] = field(default_factory=list)
     launches: list[list[ReferenceReading]] = field(default_factory=list)
     probe_floor_ns: int | None = None
-    began_ns: float | None = field(init=False, default=None)
     probe_ns: float | None = field(init=False, default=None)
     reference_ms: float | None = field(init=False, default=None)
 
@@ -103,11 +100,11 @@ class UsualState:
         return probe_ns / self.probe_ns if probe_ns and self.probe_ns else 1.0
 
     def _update(self) -> None:
-        probes = [probe for launch in self.launches for _, probe in launch if probe is not None]
-        if probes:
-            usual = float(np.exp(np.log(probes).mean()))  # as intervals are of the mean over blocks
-            self.began_ns = self.began_ns or usual
-            self.probe_ns = self.began_ns if usual > FASTER_START * self.began_ns else usual
+        probes = [[probe for _, probe in launch if probe is not None] for launch in self.launches]
+        if told := [np.log(launch) for launch in probes if launch]:
+            # The mean, as intervals are of the mean over blocks.
+            began, usual = (float(np.exp(logs.mean())) for logs in (told[0], np.concatenate(told)))
+            self.probe_ns = began if usual > FASTER_START * began else usual
         known = self.earlier_ms
         if not known:
             # What disturbs a device slows it down, and may last: the usual state is that of the fastest launch. A clock

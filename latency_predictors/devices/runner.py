@@ -10,10 +10,9 @@ How a model is timed:
 1. load, and one first inference, both timed apart; from here to the end the peak of resident memory is followed;
 2. warm-up: windows of inferences until the fastest of a window is no longer 2 % faster than before;
 3. single inferences with a nanosecond clock, in *bursts* of one inference or about 0.1 ms, with a *speed probe*
-   before and after each: a fixed multiplication of two large integers, a few microseconds of pure arithmetic, done once
-   before it is timed, as the inference has filled the caches. A burst is **quiet** when both probes took at most 1.35
-   times the fastest known probe, that is, when the core was not shared. Only quiet bursts count; their share is
-   reported, and the median of the probes after them, which tells the clock to about 1 %;
+   before and after each: a fixed multiplication of two large integers, a few microseconds long, done once untimed, as
+   the inference has filled the caches. A burst is **quiet** when both probes took at most 1.35 times the fastest known
+   one: the core was not shared. Only quiet bursts count; the median of the probes after them tells the clock to 1 %;
 4. where energy is asked for, inferences for the length of its window, between two looks at the counter (`energy.py`).
 
 Why probes: a core is often not one's own even where no other process runs on it. On a virtual machine whose two cores
@@ -21,9 +20,8 @@ are the two threads of one physical core, work on the other core doubles every l
 same network then shows block medians that differ by a third, and 5 blocks give intervals of +-30 to 50 %. The probe
 sees the core's state without looking at the network's latency, so choosing by it does not favour fast inferences; under
 the same load it gives +-1 %. Where quiet moments are too rare the runner says so instead of giving a number. A slower
-clock is for the host to judge (`latency_predictors/protocol.py`): how fast it can be depends on what runs, as
-processors lower it while their wide vector units work (seen on a Xeon with AVX-512: probes 10 to 30 % longer beside
-networks in FP32 than alone).
+clock is for the host to judge (`latency_predictors/protocol.py`), as processors lower it while wide vector units work
+(seen on a Xeon with AVX-512: probes 10 to 30 % longer beside networks in FP32 than alone).
 """
 
 from __future__ import annotations
