@@ -1,4 +1,4 @@
-"""How a latency is measured: the measuring protocol, version 3.
+"""How a latency is measured: the measuring protocol, version 4.
 
 1. *Blocks.* A block is one launch of a fresh process that is pinned to its cores. Models share launches, so that the
    start is paid once; each launch takes the models in a new random order. Inside a launch a model is loaded, run once,
@@ -9,18 +9,19 @@
    reference network in the session, or in its first launch where that was more than 6 % faster, as devices throttle.
    On a phone the core's clock is the probe (`devices/adb.py`); a device that tells neither relies on the reference
    network alone.
-3. *Reference.* A frozen network is timed first, after every five models, and last. Where it differs from its usual
-   latency by 5 % more than its clock explains, the models between it and its neighbour do not count. Nothing is ever
-   corrected by it. Usual is the median over the rows that a measurement set already has for the same profile and
-   environment, or else what the fastest launches of the session show: disturbances slow a device down, and may last
-   longer than quiet does. A device that is slow throughout its first session cannot be told from a slow device.
+3. *Reference.* A frozen network is timed first, after every five models or five minutes, and last. Where it differs
+   from its usual latency by 5 % more than its clock explains, the models between it and its neighbour do not count.
+   Nothing is ever corrected by it. Usual is the median over the rows that a measurement set already has for the same
+   profile and environment, or else what the fastest launches of the session show: disturbances slow a device down, and
+   may last longer than quiet does. A device that is slow throughout its first session cannot be told from a slow one.
 4. *Interval and stop.* Student's t on the logarithms of the block medians gives the 95 % interval; both ends are moved
    away by what the reference beside the blocks was off its usual latency on average, as a slow drift below 5 % hardly
    shows in the spread of the blocks. A model is done when the interval's half-width is below 2 % after at least the
    preset's least number of blocks, or when the blocks, launches or time of the preset are used up. A clock that wanders
    by a few percent, as a shared server's does, is thus averaged over minutes, and refused where it stays away.
 5. *Verdict.* Below 2 % accepted, to 5 % noisy, above refused. With fewer blocks than the preset's least it is at best
-   noisy, below three refused, and so is a model that failed to run twice. Refused rows are kept, with the reason.
+   noisy, below three refused, and so is a model that failed to run twice. Refused rows are kept, with the reason; it
+   says so where the second half of the blocks is more than 5 % slower than the first: the device throttles.
 
 Why launches: the interval of one process covers the truth 19 to 34 % of the time, that of five or more launches 93 to
 95 % (measured on two cores). Looking after every block from the fifth on costs coverage on models that stop early: 92
@@ -33,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from latency_predictors.devices.base import BlockResult, Device, DeviceError, DeviceHungError, Timing
 from latency_predictors.devices.runner import QUIET
@@ -41,15 +43,19 @@ from latency_predictors.measurement import DeviceProfile
 from latency_predictors.preset import MIN_BLOCKS, Preset
 from latency_predictors.statistics import DRIFT, Interval, Verdict, drifted, interval, verdict
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 REFERENCE_EVERY = 5
-"""Models between two timings of the reference network."""
+"""Models between two timings of the reference network, at most."""
+REFERENCE_SECONDS = 300
+"""Between two timings of it, as far as the launch before tells."""
 SLOWER_CLOCK = 1.1
 """Times the usual speed probe; beyond, the device throttles. The clock of a shared server moves by 3 to 8 % (seen)."""
 FASTER_START = 1.06
 """Times the mean speed probe of the first launch; where the session's mean is beyond, the first launch is usual."""
 ReferenceReading = tuple[float, int | None]
 """Latency in milliseconds of the reference network and speed probe in nanoseconds, None where the device has none."""
+CHANCE = 0.01
+"""Probability of a slower second half on a device that does not throttle, above which nothing is said of it."""
 FAILURES = 2
 """Failed blocks after which a model is given up."""
 
@@ -207,7 +213,17 @@ class _Model:
         reasons = [f"the 95 % interval is ±{found.half_width:.1%}"] if found and blocks >= MIN_BLOCKS else []
         if not enough:
             reasons.append(f"{blocks} of {preset.min_blocks} blocks count{self._cause(usual)}")
+        if (slowing := self._slowing(usual)) > 1 + DRIFT:
+            reasons.append(f"the second half of its blocks is {slowing - 1:.0%} slower than the first: it throttles")
         return "noisy" if decided == "accepted" else decided, "; ".join(reasons)
+
+    def _slowing(self, usual: UsualState) -> float:
+        """Returns by what factor the second half of the blocks that count is slower than the first; 1 for chance."""
+        logs = np.log([one.timing.median_ms for one in self.counting(usual) if one.timing.median_ms is not None])
+        first, second = np.array_split(logs, 2)
+        if len(second) < 2 or stats.ttest_ind(second, first, alternative="greater").pvalue > CHANCE:
+            return 1.0
+        return float(np.exp(second.mean() - first.mean()))
 
     def _cause(self, usual: UsualState) -> str:
         problems = [reading.problem(usual) for reading in self.readings]
@@ -262,9 +278,9 @@ def measure_models(
     """
     reference = device.reference(profile.precision)
     left = [_Model(path) for path in models]
-    launches, seconds = 0, 0.0
+    launches, seconds, every = 0, 0.0, REFERENCE_EVERY
     while left:
-        order = _with_reference([left[index] for index in rng.permutation(len(left))])
+        order = _with_reference([left[index] for index in rng.permutation(len(left))], every)
         block = device.measure_block(
             [model.path if model else reference for model in order],
             threads=profile.threads,
@@ -276,6 +292,7 @@ def measure_models(
         # A launch that a model cuts short is not the others' fault and does not count; it ends by FAILURES.
         launches += len(results) == len(order)
         seconds += block.seconds
+        every = max(1, min(REFERENCE_EVERY, int(REFERENCE_SECONDS * len(results) / max(block.seconds, 1e-9))))
         over = launches == preset.max_launches or (launches >= preset.min_blocks and seconds > preset.budget_seconds)
         done = {model for model in left if over or model.done(preset, usual)}
         yield [model.outcome(preset, usual, block.environment) for model in left if model in done]
@@ -286,11 +303,11 @@ def measure_models(
         )
 
 
-def _with_reference(models: Sequence[_Model]) -> list[_Model | None]:
-    """Returns the order of a launch; None stands for the reference network."""
+def _with_reference(models: Sequence[_Model], every: int) -> list[_Model | None]:
+    """Returns the order of a launch; None stands for the reference network, first, after so many models, and last."""
     order: list[_Model | None] = [None]
-    for start in range(0, len(models), REFERENCE_EVERY):
-        order += [*models[start : start + REFERENCE_EVERY], None]
+    for start in range(0, len(models), every):
+        order += [*models[start : start + every], None]
     return order
 
 

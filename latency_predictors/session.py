@@ -6,9 +6,11 @@ in which networks get done, so that a killed session loses at most the blocks of
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +35,11 @@ logger = logging.getLogger(__name__)
 MeasuringProgress = Callable[[int, int, str], None]
 """Called with the steps done, the steps in all, and the state in words; a step is a model file or a block."""
 
-GROUP = 512
-"""Networks that share launches: enough to spread blocks over minutes, as clocks wander, few enough to lose little."""
+FIRST_GROUP, LARGEST_GROUP = 8, 512
+"""Networks that share launches, of a session's first group and at most."""
+LAUNCH_SECONDS = 20.0
+"""That the launches of later groups should take: five of them spread a network's blocks over minutes, as clocks wander,
+and a session that is killed loses no more than that."""
 CALIBRATION_IMAGES = 16
 """Random images that set the INT8 ranges of networks that are only measured."""
 
@@ -158,16 +163,20 @@ class _Session:
         if rows:
             logger.info("%s: %d of %d networks are measured already", self.profile.id, len(rows), len(wanted))
         steps = 1 + self.preset.min_blocks  # of one network: its file and its blocks
-        for number, start in enumerate(range(0, len(left), GROUP)):
-            group = left[start : start + GROUP]
-            before = (len(wanted) - len(left) + start) * steps
+        size = FIRST_GROUP
+        for number in itertools.count():
+            group, left = left[:size], left[size:]
+            if not group:
+                break
+            before = (len(wanted) - len(left) - len(group)) * steps
 
             def report(done: int, text: str, before: int = before) -> None:
                 self.progress(before + done, len(wanted) * steps, text)
 
             rng = np.random.default_rng([self.seed, number])
-            for row in self._measure_group(group, build, usual, rng, report):
-                rows[row.network_hash] = row
+            found, seconds = self._measure_group(group, build, usual, rng, report)
+            rows |= {row.network_hash: row for row in found}
+            size = max(FIRST_GROUP, min(LARGEST_GROUP, int(LAUNCH_SECONDS * len(group) / seconds)))
         self.progress(len(wanted) * steps, len(wanted) * steps, _summary(list(rows.values())))
         refused = [row for row in rows.values() if not row.usable]
         if refused:
@@ -191,8 +200,10 @@ class _Session:
         usual: UsualState,
         rng: np.random.Generator,
         report: Callable[[int, str], None],
-    ) -> list[Measurement]:
+    ) -> tuple[list[Measurement], float]:
+        """Returns the group's rows, and the seconds that its first launch, of all its networks, took."""
         rows: list[Measurement] = []
+        first_launch: float | None = None
         with tempfile.TemporaryDirectory(prefix="hwnas-measuring-") as folder:
             report(0, "building model files")
             paths = build(group, Path(folder), lambda made, total: report(made, f"built {made} of {total} model files"))
@@ -204,14 +215,16 @@ class _Session:
             launches = measure_models(
                 self.device, paths, self.profile, self.preset, rng=rng, usual=usual, progress=blocks_done
             )
+            begin = time.monotonic()
             for outcomes in launches:
+                first_launch = first_launch or time.monotonic() - begin
                 new = [self._row(subjects[outcome.model], outcome) for outcome in outcomes]
                 for row in new:
                     logger.info("%s", _sentence(row))
                 if self.store:
                     self.store.append(new)
                 rows += new
-        return rows
+        return rows, first_launch or LAUNCH_SECONDS
 
     def _row(self, subject: _Subject, outcome: Outcome) -> Measurement:
         found, timings = outcome.interval, outcome.timings

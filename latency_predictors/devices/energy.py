@@ -1,9 +1,10 @@
 """Energy counters of the machine that runs the networks; read by `runner.py`, on the device itself.
 
-Self-contained (standard library; Python 3.9 or later), so that it can be copied to a board. Three kinds:
+Self-contained (standard library; Python 3.9 or later), so that it can be copied to a board. Kinds:
 
 - RAPL: the processor packages, counted by the processor (Linux ``powercap``; the counter goes round);
 - power rails: sensors such as INA219, INA226, INA3221 on boards (Linux ``hwmon``), read 50 times a second and summed;
+- the power chip of a Raspberry Pi 5 (``vcgencmd pmic_read_adc``), 5 times a second, as each reading is a process;
 - NVML: the whole GPU, counted by its driver since it was loaded (package ``nvidia-ml-py``).
 
 All count everything that happens meanwhile, so the machine must be idle beside the measurement; what it draws at rest
@@ -15,6 +16,9 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +26,8 @@ from typing import Any, Protocol
 
 LEAST_SECONDS = 10.0
 SAMPLE_SECONDS = 0.02
+PMIC_SAMPLE_SECONDS = 0.2
+PMIC_COMMAND = ("vcgencmd", "pmic_read_adc")
 ROOT_VARIABLE = "HWNAS_SYSFS"
 """Where sysfs is mounted, for containers that see the host's elsewhere."""
 RAIL_VARIABLE = "HWNAS_POWER_RAIL"
@@ -81,10 +87,11 @@ class PowerMeter:
     Args:
         source: which.
         watts: reads it.
+        sample_seconds: between two readings.
     """
 
-    def __init__(self, source: str, watts: Callable[[], float]) -> None:
-        self.source, self._watts = source, watts
+    def __init__(self, source: str, watts: Callable[[], float], sample_seconds: float = SAMPLE_SECONDS) -> None:
+        self.source, self._watts, self._sample_seconds = source, watts, sample_seconds
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._sum = 0.0
@@ -109,14 +116,18 @@ class PowerMeter:
     def _follow(self) -> None:
         try:
             self._add_up()
-        except (OSError, ValueError) as error:  # a sum of part of the window would be too small
+        except (
+            OSError,
+            ValueError,
+            subprocess.SubprocessError,
+        ) as error:  # part of the window would be too little
             self._error = error
 
     def _add_up(self) -> None:
         then, before = time.monotonic(), self._watts()
         over = False
         while not over:
-            over = self._over.wait(SAMPLE_SECONDS)
+            over = self._over.wait(self._sample_seconds)
             now, watts = time.monotonic(), self._watts()
             self._sum += (now - then) * (watts + before) / 2
             then, before = now, watts
@@ -135,17 +146,17 @@ def find_meter(gpu: int | str | None = None) -> EnergyMeter:
         return _nvml_meter(gpu)
     root = os.environ.get(ROOT_VARIABLE, "/sys")
     refused = []
-    for kind, find in (("RAPL", _rapl_meter), ("power rails", _rail_meter)):
+    for kind, find in (("RAPL", _rapl_meter), ("power rails", _rail_meter), ("the power chip", _pmic_meter)):
         try:
             found = find(root)
         except PermissionError as error:
             refused.append(f"{error.filename} may not be read: `sudo chmod a+r {error.filename}` lets it be")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             refused.append(f"{kind} cannot be read: {error}")
         else:
             if found:
                 return found
-    raise NoEnergyError("; ".join(refused) or f"neither RAPL nor a power rail under {root}/class")
+    raise NoEnergyError("; ".join(refused) or f"neither RAPL nor a power rail under {root}/class, nor vcgencmd")
 
 
 def _rapl_meter(root: str) -> EnergyMeter | None:
@@ -181,6 +192,26 @@ def _rail_meter(root: str) -> EnergyMeter | None:
             watts()
             return PowerMeter(f"hwmon {name}", watts)
     return None
+
+
+def _pmic_meter(root: str) -> EnergyMeter | None:
+    if not shutil.which(PMIC_COMMAND[0]):
+        return None
+
+    def watts() -> float:
+        text = subprocess.run(PMIC_COMMAND, capture_output=True, text=True, timeout=10, check=True).stdout
+        # Lines such as `VDD_CORE_A current(7)=1.957A` and `VDD_CORE_V volt(15)=0.883V`; some rails tell only volts.
+        told = {(rail, unit): float(value) for rail, unit, value in re.findall(r"(\w+)_([AV])\b[^=\n]*=([\d.]+)", text)}
+        rails = [rail for rail, unit in told if unit == "A" and (rail, "V") in told]
+        if not rails:
+            raise ValueError(f"{' '.join(PMIC_COMMAND)} tells no rail's volts and amperes")
+        return sum(told[rail, "A"] * told[rail, "V"] for rail in rails)
+
+    try:
+        watts()
+    except subprocess.CalledProcessError:  # a board without such a chip
+        return None
+    return PowerMeter("pmic", watts, PMIC_SAMPLE_SECONDS)
 
 
 def _nvml_meter(gpu: int | str) -> EnergyMeter:

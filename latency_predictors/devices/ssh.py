@@ -6,11 +6,13 @@ connection, so the user's ``~/.ssh/config`` decides about names, keys, ports and
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from latency_predictors.devices.base import DeviceError
+from latency_predictors.devices.energy import RAIL_VARIABLE, ROOT_VARIABLE
 from latency_predictors.devices.lease import PATIENCE_SECONDS
 from latency_predictors.devices.runner_device import ENERGY, RUNNER, START_SECONDS, RunnerDevice
 from latency_predictors.devices.runner_process import RunnerEndedError, RunnerProcess
@@ -64,7 +66,7 @@ class SshDevice(RunnerDevice):
         code = f"import sys; exec(sys.stdin.buffer.read({len(far_end)}))"
         settings = OPTIONS | {"ConnectTimeout": str(CONNECT_SECONDS)}
         options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
-        command = ["ssh", "-T", "-a", "-x", *options, "--", self.host, "sh -c '" + PYTHON.format(code=code) + "'"]
+        command = ["ssh", "-T", "-a", "-x", *options, "--", self.host, _shell(PYTHON.format(code=code))]
         try:
             runner = RunnerProcess(command, dict(os.environ), farewell_seconds=FAREWELL_SECONDS)
         except FileNotFoundError:
@@ -113,6 +115,13 @@ class SshLitertDevice(SshDevice):
     name = "ssh/HOST/litert"
     runtime = "litert"
     suffix = ".tflite"
+
+
+def _shell(script: str) -> str:
+    """Returns the command of a shell on the board, which chooses its energy counter as this machine's user says."""
+    chosen = {name: os.environ[name] for name in (RAIL_VARIABLE, ROOT_VARIABLE) if name in os.environ}
+    exports = "".join(f"export {name}={shlex.quote(value)}; " for name, value in chosen.items())
+    return f"sh -c {shlex.quote(exports + script)}"
 
 
 def _store(runner: RunnerProcess, name: str, data: bytes) -> str:

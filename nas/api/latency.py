@@ -293,12 +293,14 @@ def profile_of(config: DeviceConfig) -> "DeviceProfile":
 def distinct_networks(space: SearchSpace, count: int, seed: int) -> list[Network]:
     """Returns the smallest, the largest and then random architectures of a space, with their layers, each once.
 
+    With the same seed, those of a smaller count are the first ones of a larger count.
+
     Raises:
         InputError: the space has fewer than ``count`` architectures.
     """
     if count > space.size:
         raise InputError(f"space {space.name!r} has {space.size} architectures, fewer than the {count} asked for")
-    rng = np.random.default_rng([seed, count])
+    rng = np.random.default_rng(seed)
     found = {architecture.key: architecture for architecture in (space.smallest(), space.largest())}
     while len(found) < count:
         architecture = space.sample(rng)

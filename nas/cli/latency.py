@@ -30,7 +30,7 @@ def measure(
     precision: Annotated[Precision, typer.Option(help="of the measured files")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="of the runtime, pinned")] = 1,
     preset: Annotated[str, typer.Option(help="quick, standard, or energy: quick and energy_mj")] = "quick",
-    seed: Annotated[int, typer.Option(help="of the networks drawn")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the networks drawn")] = 0,
     format: FormatOption = "table",
 ) -> None:
     """Measures random networks of a space on a device.
@@ -260,7 +260,7 @@ def audit(
     share: Annotated[float, typer.Option(help="of the rows to compare; at least 20 rows")] = 0.03,
     space: SpaceFile = None,
     preset: Annotated[str, typer.Option(help="quick or standard")] = "quick",
-    seed: Annotated[int, typer.Option(help="of the choice of rows")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the choice of rows")] = 0,
     format: FormatOption = "table",
 ) -> None:
     """Measures some rows of a set again; quarantines the set where too many were wrong.

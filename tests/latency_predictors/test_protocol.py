@@ -9,7 +9,7 @@ import pytest
 from latency_predictors.devices.base import DeviceError, Timing
 from latency_predictors.measurement import DeviceProfile
 from latency_predictors.preset import PRESETS, Preset, get_preset
-from latency_predictors.protocol import REFERENCE_EVERY, Outcome, UsualState, measure_models
+from latency_predictors.protocol import REFERENCE_EVERY, REFERENCE_SECONDS, Outcome, UsualState, measure_models
 from search_spaces.errors import InputError
 from tests.latency_predictors.devices.simulated import REFERENCE, SimulatedDevice
 
@@ -74,6 +74,27 @@ def test_models_share_launches_in_a_new_order_each_time_with_the_reference_among
         assert sorted(orders[-1]) == sorted(_paths(12))
     assert len(orders) == STANDARD.min_blocks
     assert len({tuple(order) for order in orders}) == len(orders)
+
+
+def test_on_a_slow_device_the_reference_is_timed_at_least_every_five_minutes() -> None:
+    device = SimulatedDevice(spread=0.001, seconds_a_model=130)
+    _measure(device, 12)
+    first, *others = device.launches  # nothing tells before the first how long a network takes
+    assert len(first) == 12 + 1 + math.ceil(12 / REFERENCE_EVERY)
+    for launch in others:
+        gaps = "".join("r" if path == REFERENCE else "." for path in launch).strip("r").split("r")
+        assert max(map(len, gaps)) * 130 <= REFERENCE_SECONDS
+
+
+def test_a_network_whose_second_half_is_slower_says_that_the_device_throttles() -> None:
+    device = SimulatedDevice(spread=0.001)
+    device.truth_ms = lambda path: 1.0 if len(device.launches) <= 8 else 1.12
+    steady = _one(SimulatedDevice(spread=0.06), STANDARD)
+    slowing = _one(device, dataclasses.replace(STANDARD, min_blocks=15))
+    assert slowing.verdict == "noisy"
+    assert "the second half of its blocks is 12% slower than the first: it throttles" in slowing.reason
+    assert steady.verdict == "noisy"
+    assert "throttles" not in steady.reason
 
 
 def test_the_same_seed_gives_the_same_orders() -> None:

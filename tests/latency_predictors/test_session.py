@@ -131,7 +131,8 @@ def test_a_machine_slower_than_when_the_set_was_made_adds_only_refused_rows(
 def test_an_interrupted_session_keeps_its_finished_groups(
     simulated: SimulatedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "GROUP", 2)
+    monkeypatch.setattr(session, "FIRST_GROUP", 2)
+    monkeypatch.setattr(session, "LARGEST_GROUP", 2)
     store = MeasurementSet(tmp_path / "cpu.parquet")
 
     def interrupt(done: int, total: int, text: str) -> None:
@@ -145,6 +146,20 @@ def test_an_interrupted_session_keeps_its_finished_groups(
     rows = measure_networks(_networks(6), PROFILE, store=store)
     assert store.read()[: len(kept)] == kept
     assert len(store.read()) == len(rows) == 6
+
+
+def test_the_first_group_tells_how_many_networks_share_launches(
+    simulated: SimulatedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sizes() -> list[int]:
+        simulated.launches.clear()
+        measure_networks(_networks(20), PROFILE)
+        order = dict.fromkeys(frozenset(launch) for launch in simulated.launches)
+        return [len(launch - {REFERENCE}) for launch in order]
+
+    assert sizes() == [8, 12]  # a simulated launch takes no time
+    monkeypatch.setattr(session, "LAUNCH_SECONDS", 0.0)
+    assert sizes() == [8, 8, 4]
 
 
 def test_progress_rises_to_the_total_in_every_session(simulated: SimulatedDevice, tmp_path: Path) -> None:
@@ -219,7 +234,8 @@ from latency_predictors.preset import PRESETS
 from latency_predictors.store import MeasurementSet
 from tests.latency_predictors.test_session import PROFILE, SHORT, _networks
 
-session.GROUP, PRESETS["short"] = 2, SHORT
+session.FIRST_GROUP = session.LARGEST_GROUP = 2
+PRESETS["short"] = SHORT
 session.measure_networks(_networks(8), PROFILE, preset="short", store=MeasurementSet(Path(sys.argv[1])))
 """
 

@@ -27,6 +27,7 @@ class SimulatedDevice(Device):
             3 or by 20 %.
         clock_told: whether the speed probe is slower by that factor too; else it sees nothing.
         quiet: whether a file's timing in a launch found quiet moments, by launch number and file.
+        seconds_a_model: that each timing takes; by default a launch takes one second.
     """
 
     name = "local/onnxruntime"
@@ -44,8 +45,10 @@ class SimulatedDevice(Device):
         sensitivity: float = 1.0,
         clock_told: bool = False,
         quiet: Callable[[int, Path], bool] = lambda launch, path: True,
+        seconds_a_model: float | None = None,
         seed: int = 0,
     ) -> None:
+        self.seconds_a_model = seconds_a_model
         self.truth_ms, self.spread, self.outliers, self.outlier = truth_ms, spread, outliers, outlier
         self.slowness, self.sensitivity, self.clock_told, self.quiet = slowness, sensitivity, clock_told, quiet
         self.failures: dict[Path, str] = {}
@@ -63,7 +66,8 @@ class SimulatedDevice(Device):
                 break
             failure = self.failures.get(model, "")
             results.append(BlockResult(model, None if failure else self._timing(model), failure))
-        return Block(ENVIRONMENT, self._probe_ns(), 1.0, tuple(results))
+        seconds = 1.0 if self.seconds_a_model is None else self.seconds_a_model * len(results)
+        return Block(ENVIRONMENT, self._probe_ns(), seconds, tuple(results))
 
     def reference(self, precision: Precision) -> Path:
         return REFERENCE

@@ -140,6 +140,39 @@ def test_volts_and_amperes_make_a_power_rail(sysfs: Path) -> None:
     assert meter.stop() == pytest.approx(3.0 * (time.monotonic() - begin), rel=0.3)
 
 
+@pytest.fixture
+def power_chip(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A program that answers as a Raspberry Pi 5's; returns the file with its answer."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer, program = Path(folder) / "answer", Path(folder) / "vcgencmd"
+        program.write_text(f'#!/bin/sh\ntest "$1" = pmic_read_adc && cat {answer}\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", folder, prepend=os.pathsep)
+        yield answer
+
+
+def test_a_power_chip_sums_the_rails_that_tell_volts_and_amperes(power_chip: Path) -> None:
+    power_chip.write_text(
+        " 3V3_SYS_A current(1)=0.50000000A\n VDD_CORE_A current(7)=2.00000000A\n 3V3_SYS_V volt(9)=3.30000000V\n"
+        " VDD_CORE_V volt(15)=0.90000000V\n EXT5V_V volt(24)=5.10000000V\n"
+    )
+    meter = find_meter()
+    begin = time.monotonic()
+    meter.start()
+    time.sleep(1)
+    assert meter.source == "pmic"
+    assert meter.stop() == pytest.approx((1.65 + 1.8) * (time.monotonic() - begin), rel=0.1)
+
+
+def test_a_power_chip_that_tells_nothing_is_no_counter(power_chip: Path) -> None:
+    power_chip.write_text('error=1 error_msg="Command not registered"\n')
+    with pytest.raises(NoEnergyError, match="the power chip cannot be read: vcgencmd pmic_read_adc tells no rail"):
+        find_meter()
+    power_chip.unlink()  # as on a board without one
+    with pytest.raises(NoEnergyError, match="neither RAPL nor a power rail"):
+        find_meter()
+
+
 def test_a_rail_that_fails_within_a_window_gives_no_sum(sysfs: Path) -> None:
     folder = sysfs / "class/hwmon/hwmon0"
     folder.mkdir(parents=True)

@@ -1,5 +1,6 @@
 """What only a device at the far end of a connection has; a real OpenSSH server on loopback plays the board."""
 
+import dataclasses
 import os
 import shutil
 import socket
@@ -38,6 +39,21 @@ def test_finished_files_are_measured_on_a_board(board: SshServer, monkeypatch: p
     assert (row.profile.id, row.runtime) == ("ssh/board/litert/int8/1-thread", "litert")
     assert row.quiet_share is not None  # every block was run; the machine may be too busy for a verdict
     assert row.environment.runtime.startswith("LiteRT")
+
+
+def test_the_board_reads_the_counter_that_is_chosen_here(
+    board: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(2):
+        rail = tmp_path / f"class/hwmon/hwmon{number}/power1_input"
+        rail.parent.mkdir(parents=True)
+        rail.write_text("5000000\n")
+    monkeypatch.setenv("HWNAS_SYSFS", str(tmp_path))
+    monkeypatch.setenv("HWNAS_POWER_RAIL", "the 5 V rail's")
+    device = get_device(NAME)
+    plan = dataclasses.replace(PLAN, energy_seconds=0.1)
+    device.measure_block([device.reference("fp32")], threads=1, plan=plan)
+    assert 'must be one of hwmon0/power1, hwmon1/power1, got "the 5 V rail\'s"' in caplog.text
 
 
 def test_a_wrong_host_key_is_one_sentence(board: SshServer) -> None:
