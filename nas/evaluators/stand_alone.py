@@ -65,7 +65,6 @@ class StandAloneEvaluator(Evaluator):
         from nas.training.accuracy import accuracy
         from nas.training.images import read_only_tensor
         from nas.training.stand_alone import train_stand_alone
-        from search_spaces.network import folded
 
         data, split, validation = self.data, self.data.validation, None
         trained = train_stand_alone(
@@ -82,7 +81,7 @@ class StandAloneEvaluator(Evaluator):
             if validation is None:
                 images = inputs(split.images, network.resolution, data.mean, data.std)
                 validation = read_only_tensor(images).to(self._device)
-            found = accuracy(folded(network), validation, read_only_tensor(split.labels).to(self._device))
+            found = accuracy(network, validation, read_only_tensor(split.labels).to(self._device))
             yield {"accuracy": found, EPOCHS: float(epochs), FULL_EPOCHS: float(self.config.epochs)}
 
     def discard(self, architecture: Architecture) -> None:

@@ -76,13 +76,12 @@ class SupernetEvaluator(Evaluator):
         """Returns the share of validation images that the subnet classifies correctly, as ``accuracy``."""
         from nas.training.accuracy import accuracy
         from nas.training.supernet import calibrated_subnet
-        from search_spaces.network import folded
 
         loaded = self._loaded
         loaded.supernet.activate(architecture)
         calibration, validation = loaded.inputs(loaded.supernet.resolution)
         network = calibrated_subnet(loaded.supernet, architecture, calibration)
-        return {"accuracy": accuracy(folded(network), validation, loaded.labels)}
+        return {"accuracy": accuracy(network, validation, loaded.labels)}
 
 
 @dataclass

@@ -1,7 +1,10 @@
 """The accuracy of a network."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from nas.training.inference import inference
+from search_spaces.network import Network
 
 _BATCH_PIXELS = 256 * 32 * 32  # of one channel; keeps the feature maps of a batch small at every resolution
 
@@ -13,8 +16,7 @@ def batches(images: Tensor) -> list[Tensor]:
     return [part.contiguous(memory_format=torch.channels_last) for part in images.tensor_split(count)]
 
 
-@torch.inference_mode()
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
     """Returns the share of images whose greatest logit is that of their label.
 
     Args:
@@ -22,5 +24,4 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         images: ``(n, c, s, s)`` float32 as the network reads them.
         labels: ``(n,)`` int64.
     """
-    answers = torch.cat([network(part).argmax(1) for part in batches(images)])
-    return float((answers == labels).double().mean())
+    return float((inference(network)(images).argmax(1) == labels).double().mean())
