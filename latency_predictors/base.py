@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_predictors.architecture_features import Spaces, feature_tables
-from latency_predictors.conformal import cv_plus, fold_numbers, least_rows
+from latency_predictors.conformal import cv_plus, fold_numbers, least_rows, share_within
 from latency_predictors.features import FEATURE_NAMES, network_features
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -130,6 +130,20 @@ class LatencyPredictor(ABC):
         lower, upper = cv_plus(np.stack(without_fold), self._fold, self._residuals, LEVEL)
         # The centre comes from all rows, the ends from the models that left some out: they may disagree far away.
         return Prediction(np.exp(mean), np.exp(np.minimum(lower, mean)), np.exp(np.maximum(upper, mean)))
+
+    def probability_within(self, features: Floats, budget: Floats | float) -> Floats:
+        """Returns the probability ``(m,)`` that what would be measured of networks is at most a budget.
+
+        It belongs to the interval: a budget at its upper end is kept with about .95, at its lower end with about .05.
+
+        Args:
+            features: ``(m, d)``.
+            budget: in the predictor's unit; one for all networks, or ``(m,)``.
+        """
+        if not self._models:
+            raise RuntimeError("fit the predictor before it predicts")
+        logs = np.log(np.maximum(budget, np.finfo(np.float64).tiny))
+        return share_within(self._predict(self._models[1:], features), self._fold, self._residuals, logs)
 
     def predict_held_out(self, features: Floats) -> Prediction:
         """Returns, for each row learned from, what the model that left it out says, with an interval from the others.

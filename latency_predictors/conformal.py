@@ -1,10 +1,16 @@
-"""Prediction intervals that hold without a belief about the errors: CV+.
+"""Prediction intervals, and probabilities, that hold without a belief about the errors: CV+.
 
 Source: Barber, Candès, Ramdas and Tibshirani, "Predictive inference with the jackknife+", arXiv:1905.02928, section 3
 (CV+). Every row is left out once; its residual under the model that has not seen it, and what that same model says
 about the new network, give one guess of how high and how low the new value may be; finite-sample quantiles of the
 guesses are the interval. Where rows are exchangeable the coverage is at least ``1 - 2 alpha`` (and a little for finite
 folds), whatever the model; in practice it is close to ``1 - alpha``.
+
+The share of all these guesses at or below a bound is the probability that the new value is: a conformal predictive
+distribution (Vovk, Shen, Manokhin and Xie, "Nonparametric predictive distributions based on conformal prediction",
+Machine Learning 108, 2019, definition 1; across folds: Vovk, Nouretdinov, Manokhin and Gammerman, "Cross-conformal
+predictive distributions", PMLR 91, 2018). Theirs takes the residuals with their signs; taken both ways, as here, they
+give the distribution whose central intervals are those of CV+.
 """
 
 import math
@@ -70,6 +76,26 @@ def cv_plus(fold_predictions: Floats, fold: Integers, residuals: Floats, level: 
         # The same rank counted from the other end: floor(alpha (n + 1)) from below.
         lower[part] = -_select(-fold_predictions[:, part], fold, residuals, rank)
     return lower, upper
+
+
+def share_within(fold_predictions: Floats, fold: Integers, residuals: Floats, bound: Floats | float) -> Floats:
+    """Returns the probability ``(m,)`` that the value of a new network is at most a bound.
+
+    It is ``(1 + k) / (2 n + 2)``, k of the 2 n guesses ``fold prediction ± residual`` being at most the bound, and so
+    never 0 or 1. The ends of an interval of level L (`cv_plus`) have the probabilities ``(1 ± L) / 2``, to one guess.
+
+    Args:
+        fold_predictions: as `cv_plus`.
+        fold: likewise.
+        residuals: likewise.
+        bound: a number, or one for each network ``(m,)``.
+    """
+    guesses = np.ones(fold_predictions.shape[1])
+    for number, centres in enumerate(fold_predictions):
+        own = np.sort(residuals[fold == number])
+        guesses += np.searchsorted(own, bound - centres, side="right")
+        guesses += len(own) - np.searchsorted(own, centres - bound, side="left")
+    return guesses / (2 * len(residuals) + 2)
 
 
 def _select(centres: Floats, fold: Integers, residuals: Floats, rank: int) -> Floats:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -32,12 +32,14 @@ class FrontPoint:
         values: by objective name; more than the objectives where more is known.
         feasible: whether it keeps every constraint.
         rank: 1 on the front, 2 on the front without those, and so on; None where it breaks a constraint.
+        probabilities: how likely it keeps each constraint on a predicted value, by the constraint's text, where known.
     """
 
     architecture: Architecture
     values: Mapping[str, Value]
     feasible: bool
     rank: int | None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -61,6 +63,7 @@ class FrontPoint:
             "on_front": self.on_front,
             "rank": self.rank,
             "feasible": self.feasible,
+            "probabilities": dict(self.probabilities),
             "values": {
                 name: {
                     "value": value.value,
@@ -101,6 +104,7 @@ class Front:
         constraints: Iterable[Constraint],
         candidates: Iterable[tuple[Architecture, Mapping[str, Value]]],
         reference: Iterable[float] | None = None,
+        probabilities: Mapping[str, Mapping[str, float]] | None = None,
     ) -> Self:
         """Returns the front of evaluated networks.
 
@@ -110,6 +114,7 @@ class Front:
             constraints: bounds on values that every candidate has.
             candidates: the evaluated architectures, each once, with a value for every objective and constraint.
             reference: of the hypervolume; by default the worst value of each objective among the candidates.
+            probabilities: of the candidates by key (`FrontPoint.probabilities`), where they are known.
 
         Raises:
             ValueError: no accuracy or no cost among the objectives, a value is missing, an architecture comes twice.
@@ -125,16 +130,15 @@ class Front:
         if len({architecture.key for architecture, _ in candidates}) < len(candidates):
             raise ValueError("an architecture was given twice")
         judged = [
-            FrontPoint(architecture, values, feasible=keeps(values, constraints), rank=None)
+            FrontPoint(
+                architecture, values, keeps(values, constraints), None, (probabilities or {}).get(architecture.key, {})
+            )
             for architecture, values in candidates
         ]
         feasible = [point for point in judged if point.feasible]
         layers = ranks(_losses(feasible, objectives))
         points = [
-            *(
-                FrontPoint(point.architecture, point.values, feasible=True, rank=int(layer))
-                for point, layer in zip(feasible, layers, strict=True)
-            ),
+            *(replace(point, rank=int(layer)) for point, layer in zip(feasible, layers, strict=True)),
             *(point for point in judged if not point.feasible),
         ]
         cost = next(objective for objective in objectives if objective.name != "accuracy")
@@ -206,7 +210,7 @@ class Front:
         Raises:
             KeyError, TypeError, ValueError: the data are not of that form.
         """
-        candidates = []
+        candidates, probabilities = [], {}
         for point in data["points"]:
             architecture = Architecture.from_json(json.dumps(point["architecture"]))
             if architecture.key != point["key"]:
@@ -216,9 +220,12 @@ class Front:
                 for name, value in point["values"].items()
             }
             candidates.append((architecture, values))
+            # Files of earlier versions have none.
+            probabilities[point["key"]] = {text: float(p) for text, p in point.get("probabilities", {}).items()}
         objectives = [Objective.parse(objective["name"]) for objective in data["objectives"]]
         reference = [float(data["hypervolume"]["reference"][objective.name]) for objective in objectives]
-        return cls.of(data["run"], objectives, map(Constraint.parse, data["constraints"]), candidates, reference)
+        constraints = map(Constraint.parse, data["constraints"])
+        return cls.of(data["run"], objectives, constraints, candidates, reference, probabilities)
 
     def save(self, path: Path) -> None:
         """Writes front.json."""

@@ -285,7 +285,7 @@ def _search(
             f"failed, {outcome.late} late"
         )
         found = evaluated(ledger)
-    result = write_front(run, found)
+    result = write_front(run, found, costs)
     return asdict(outcome) | {
         "on_front": len(result.best),
         "hypervolume": result.hypervolume,

@@ -11,6 +11,7 @@ from nas.run import Run
 from search_spaces.checksum import read_json, write_json
 
 if TYPE_CHECKING:
+    from nas.evaluators.costs import AnalyticAndPredictedCosts
     from nas.search.results import EvaluatedArchitecture
 
 
@@ -23,14 +24,25 @@ def front(run_dir: Path) -> Front:
     return Front.load(Run.open(run_dir).front_path)
 
 
-def write_front(run: Run, found: "Sequence[EvaluatedArchitecture]") -> Front:
-    """Returns the front of evaluated architectures, written as front.json, front.html and front.png."""
+def write_front(
+    run: Run, found: "Sequence[EvaluatedArchitecture]", costs: "AnalyticAndPredictedCosts | None" = None
+) -> Front:
+    """Returns the front of evaluated architectures, written as front.json, front.html and front.png.
+
+    Args:
+        run: where to.
+        found: by its search.
+        costs: of its search; tells how likely the bounds on predicted costs are kept.
+    """
     config = run.config
+    architectures = [item.architecture for item in found]
+    told = costs.probabilities_of(architectures, config.parsed_constraints) if costs else [{}] * len(architectures)
     result = Front.of(
         config.name,
         config.parsed_objectives,
         config.parsed_constraints,
         [(item.architecture, item.values) for item in found],
+        probabilities={one.key: own for one, own in zip(architectures, told, strict=True)},
     )
     draw_front_files(run, result)
     result.save(run.front_path)
@@ -87,10 +99,11 @@ def read_picks(run: Run) -> list[str]:
 
 
 def point_rows(points: Sequence[FrontPoint]) -> list[dict[str, object]]:
-    """Returns a table row for each network: its values with intervals, key and short form."""
+    """Returns a table row for each network: values with intervals, how likely bounds are kept, key and short form."""
     return [
         {
             **{name: show_value(value) for name, value in point.values.items()},
+            **{f"P({bound})": f"{probability:.2f}" for bound, probability in point.probabilities.items()},
             "key": point.key,
             "architecture": point.architecture.text,
         }

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from latency_predictors.architecture_features import architecture_features
 from latency_predictors.base import LatencyPredictor
 from nas.errors import InputError
-from nas.objectives import Objective, Value
+from nas.objectives import Constraint, Objective, Value
 from search_spaces.architecture import Architecture
 from search_spaces.block_table import BlockValues
 from search_spaces.cost import ADDITIVE, METRICS, Precision
@@ -85,6 +86,24 @@ class AnalyticAndPredictedCosts:
             for row, value in zip(costs, values, strict=True):
                 row[objective.name] = value
         return costs
+
+    def probabilities_of(
+        self, architectures: Sequence[Architecture], constraints: Sequence[Constraint]
+    ) -> list[dict[str, float]]:
+        """Returns, for each architecture, how likely it keeps each bound on a predicted cost, by the bound's text.
+
+        Source: the predictor's conformal distribution (`LatencyPredictor.probability_within`).
+        """
+        found: list[dict[str, float]] = [{} for _ in architectures]
+        for bound in constraints:
+            if not (bound.objective.predictor and architectures):
+                continue
+            predictor = self._predictors[bound.objective.predictor]
+            features = architecture_features(architectures, predictor.columns, {self._space.name: self._space})
+            within = predictor.probability_within(features, bound.bound)
+            for row, probability in zip(found, within if bound.at_most else 1 - within, strict=True):
+                row[bound.text] = float(probability)
+        return found
 
     def _count(self, objective: Objective, layers: Sequence[LayerSpec]) -> int:
         return METRICS[objective.metric](layers, self._precisions[objective.device] if objective.device else "fp32")

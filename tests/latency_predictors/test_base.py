@@ -36,6 +36,31 @@ def test_forty_eight_noisy_networks_of_a_roofline_device_are_enough(predictor: L
     assert found.coverage >= 0.85
 
 
+def test_a_budget_is_kept_as_likely_as_the_interval_says(predictor: LatencyPredictor) -> None:
+    predictor.fit(TRAIN, roofline_ms(TRAIN) * NOISE)
+    fresh, features = predictor.predict(FRESH), network_features(FRESH)
+    guess = 1 / (len(TRAIN) + 1)
+    for end, expected in ((fresh.upper, 0.95), (fresh.lower, 0.05)):
+        assert np.abs(predictor.probability_within(features, end) - expected).max() <= 1.5 * guess
+    budgets = np.quantile(roofline_ms(TRAIN), [0.1, 0.5, 0.9])
+    rising = np.stack([predictor.probability_within(features, budget) for budget in budgets])
+    assert (np.diff(rising, axis=0) >= 0).all()
+    assert 0 < predictor.probability_within(features, -1.0).max() < guess
+    again = type(predictor).restore("latency_ms", predictor.device, predictor.seed, predictor.arrays())
+    np.testing.assert_array_equal(again.probability_within(features, budgets[1]), rising[1])
+
+
+def test_of_networks_that_are_likely_to_keep_a_budget_as_many_do(predictor: LatencyPredictor) -> None:
+    truth = roofline_ms(FRESH) * np.exp(np.random.default_rng(1).normal(0, 0.02, len(FRESH)))
+    predictor.fit(TRAIN, roofline_ms(TRAIN) * NOISE)
+    features, budgets = network_features(FRESH), np.quantile(truth, np.linspace(0.05, 0.95, 60))
+    told = np.concatenate([predictor.probability_within(features, budget) for budget in budgets])
+    kept = np.concatenate([truth <= budget for budget in budgets])
+    for low, high in ((0.1, 0.4), (0.4, 0.6), (0.6, 0.9)):
+        among = (low <= told) & (told < high)
+        assert kept[among].mean() == pytest.approx(told[among].mean(), abs=0.15)
+
+
 def test_the_same_rows_and_seed_give_the_same_predictions(predictor: LatencyPredictor) -> None:
     first = predictor.fit(TRAIN, roofline_ms(TRAIN)).predict(FRESH)
     _same(first, predictor.predict(FRESH))

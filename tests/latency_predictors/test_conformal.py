@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latency_predictors import conformal
-from latency_predictors.conformal import cv_plus, fold_numbers, least_rows
+from latency_predictors.conformal import cv_plus, fold_numbers, least_rows, share_within
 
 
 def test_the_ends_are_the_finite_sample_quantiles_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +64,31 @@ def test_equal_rows_share_a_fold_and_folds_are_even() -> None:
 def test_there_are_never_more_folds_than_different_rows_nor_an_empty_fold() -> None:
     fold = fold_numbers(np.array([[0.0], [1.0], [1.0], [2.0]]), 10, np.random.default_rng(0))
     assert sorted(set(fold.tolist())) == [0, 1, 2]
+
+
+def test_the_probability_is_the_share_of_the_guesses_that_the_definition_gives() -> None:
+    rng = np.random.default_rng(2)
+    rows, new = 25, 7
+    fold, residuals = rng.integers(0, 4, rows), rng.exponential(size=rows)
+    predictions, bounds = rng.normal(size=(4, new)), rng.normal(size=new)
+    found = share_within(predictions, fold, residuals, bounds)
+    for x in range(new):
+        guesses = [predictions[fold[i], x] + sign * residuals[i] for i in range(rows) for sign in (-1, 1)]
+        assert found[x] == (1 + sum(guess <= bounds[x] for guess in guesses)) / 52
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
+def test_the_ends_of_an_interval_have_its_probabilities(level: float) -> None:
+    rng = np.random.default_rng(3)
+    rows, new = 59, 40
+    fold, residuals = np.arange(rows) % 10, rng.exponential(size=rows)
+    predictions = rng.normal(0, 0.05, (10, new))
+    lower, upper = cv_plus(predictions, fold, residuals, level)
+    np.testing.assert_allclose(share_within(predictions, fold, residuals, upper + 1e-9), (1 + level) / 2, atol=1e-9)
+    np.testing.assert_allclose(share_within(predictions, fold, residuals, lower - 1e-9), (1 - level) / 2, atol=1e-9)
+
+
+def test_a_bound_beyond_all_guesses_is_never_certain() -> None:
+    fold, residuals, bounds = np.arange(19) % 2, np.ones(19), np.array([-9.0, 9.0])
+    found = share_within(np.zeros((2, 2)), fold, residuals, bounds)
+    assert found.tolist() == [1 / 40, 39 / 40]

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas.api.results import point_rows
 from nas.errors import InputError, RunError
 from nas.front import Front
 from nas.objectives import Objective, Value
@@ -36,6 +37,22 @@ def test_a_front_survives_its_file(tmp_path: Path) -> None:
     front = front_of(ROWS, constraints=["accuracy >= 0.8"])
     front.save(tmp_path / "front.json")
     assert Front.load(tmp_path / "front.json") == front
+
+
+def test_how_likely_a_bound_is_kept_is_in_the_file_and_files_without_it_are_read(tmp_path: Path) -> None:
+    bound = "latency_ms@cpu <= 7"
+    data = front_of(ROWS, constraints=[bound]).to_dict()
+    points: list[dict[str, object]] = data["points"]  # type: ignore[assignment]
+    for number, point in enumerate(points):
+        point["probabilities"] = {bound: number / 10}
+    front = Front.from_dict(data)
+    assert [point.probabilities[bound] for point in front.points] == [0.0, 0.1, 0.2, 0.3, 0.4]
+    front.save(tmp_path / "front.json")
+    assert Front.load(tmp_path / "front.json") == front
+    assert [row.get(f"P({bound})") for row in point_rows(front.points[3:])] == ["0.30", "0.40"]
+    for point in points:
+        del point["probabilities"]
+    assert Front.from_dict(data) == front_of(ROWS, constraints=[bound])
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(1e-3, 1e3)), max_size=8))

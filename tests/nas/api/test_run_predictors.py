@@ -62,6 +62,7 @@ def test_a_search_has_latency_and_memory_measured_here_and_energy_of_imported_ro
         assert memory.lower is not None
         assert 0 < memory.lower <= memory.value < 100
         assert "latency_ms@cpu" in point.values
+        assert 0.5 < point.probabilities["peak_memory_mb@cpu <= 50"] < 1
     # A plan of the same run now knows them too.
     terms = {term.objective.name for term in api.plan(run.path, trial=False).terms if term.values}
     assert {"latency_ms@cpu", "energy_mj@cpu", "peak_memory_mb@cpu"} <= terms

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from latency_predictors.base import Floats, LatencyPredictor, Model
+from latency_predictors.features import network_features
 from nas.errors import InputError
 from nas.evaluators.costs import AnalyticAndPredictedCosts
-from nas.objectives import Objective, Value
+from nas.objectives import Constraint, Objective, Value
 from search_spaces.cost import network_cost
 from search_spaces.space import load_space
 
@@ -57,6 +58,23 @@ def test_a_predicted_cost_carries_the_predictors_interval(predictor: LatencyPred
     predicted = predictor.predict([SPACE.layers(architecture)])
     mean, lower, upper = (column[0] for column in (predicted.mean, predicted.lower, predicted.upper))
     assert model.costs_of([architecture])[0] == {"latency_ms@cpu": Value(mean, "predicted", lower, upper)}
+
+
+def test_a_bound_on_a_predicted_cost_is_kept_with_the_predictors_probability(predictor: LatencyPredictor) -> None:
+    names = objectives("latency_ms@cpu", "macs")
+    model = AnalyticAndPredictedCosts(SPACE, names, precisions={"cpu": "fp32"}, predictors={"cpu": predictor})
+    rng = np.random.default_rng(3)
+    architectures = [SPACE.sample(rng) for _ in range(5)]
+    bound = model.costs_of(architectures)[2]["latency_ms@cpu"].value
+    texts = [f"latency_ms@cpu <= {bound:g}", f"latency_ms@cpu >= {bound:g}", "macs <= 1e6", "accuracy >= 0.5"]
+    bounds = list(map(Constraint.parse, texts))
+    found = model.probabilities_of(architectures, bounds)
+    features = network_features(map(SPACE.layers, architectures))
+    within = predictor.probability_within(features, bounds[0].bound)
+    assert [row[texts[0]] for row in found] == within.tolist()
+    assert [row[texts[1]] for row in found] == (1 - within).tolist()
+    assert all(row.keys() == set(texts[:2]) for row in found)
+    assert model.probabilities_of([], bounds) == []
 
 
 def test_many_architectures_cost_the_same_together_as_one_by_one(predictor: LatencyPredictor) -> None:
