@@ -1,9 +1,11 @@
 """Tables of measurements as matrices: one column of values per device, one row per network."""
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from latency_predictors.finding import Finding
 from latency_predictors.imported import VERDICTS, decode_architecture
 from latency_predictors.lint import lint
-from latency_predictors.measurement import DeviceProfile
+from latency_predictors.measurement import DeviceProfile, Metric
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 
@@ -28,13 +30,15 @@ class DeviceColumn:
         name: the device's, with its conditions where the tables have several of them.
         device: without.
         profile: id of its profile where the table states the precision, else the name.
-        latencies_ms: by network; the median of repeated measurements.
+        values: by network, in the unit of the metric asked for; the median of repeated measurements.
+        noise: by network, their relative standard error; 0 where the table tells no interval.
     """
 
     name: str
     device: str
     profile: str
-    latencies_ms: dict[Architecture, float]
+    values: dict[Architecture, float]
+    noise: dict[Architecture, float]
 
     @property
     def family(self) -> str:
@@ -52,18 +56,21 @@ def device_family(device: str) -> str:
     return re.sub(r"_bs\d+$", "", device).split("/")[0]
 
 
-def device_columns(tables: Sequence[pa.Table], space: str | None = None) -> tuple[list[DeviceColumn], list[Finding]]:
+def device_columns(
+    tables: Sequence[pa.Table], space: str | None = None, metric: Metric = "latency_ms"
+) -> tuple[list[DeviceColumn], list[Finding]]:
     """Returns the devices of tables, without the rows that the linter would not learn from, and what it found.
 
     Args:
         tables: in milliseconds, of `latency_predictors.table_file.read_table`.
         space: what ``arch`` is written in, where no column says it.
+        metric: the column wanted; rows that do not have it are left out.
 
     Raises:
         InputError: a table lacks a column, or an architecture cannot be read.
     """
     findings: list[Finding] = []
-    cells: dict[tuple[object, ...], dict[Architecture, list[float]]] = {}
+    cells: dict[tuple[object, ...], dict[Architecture, list[tuple[float, float]]]] = {}
     decoded: dict[tuple[str, str], Architecture] = {}
     for table in tables:
         found = lint(table)
@@ -72,24 +79,37 @@ def device_columns(tables: Sequence[pa.Table], space: str | None = None) -> tupl
         for number, row in enumerate(table.to_pylist()):
             if number in refused or row.get("verdict") == "refused":
                 continue
+            cost = _value(row, metric)
+            if cost is None:
+                continue
             written = (row["arch"], row.get("space") or space or "")
             if not written[1]:
                 raise InputError("no column names the space of the architectures: give --space")
             if written not in decoded:
                 decoded[written] = decode_architecture(*written)
             key = (row["device"], *(row.get(name) for name in _CONDITIONS))
-            latency = row.get("latency_ms") or 1000 / row["throughput_ips"]
-            cells.setdefault(key, {}).setdefault(decoded[written], []).append(latency)
+            cells.setdefault(key, {}).setdefault(decoded[written], []).append(cost)
     return list(_named(cells)), findings
 
 
 def complete_rows(columns: Sequence[DeviceColumn]) -> tuple[list[Architecture], Floats]:
-    """Returns the networks that every device was measured with, and their latencies ``(n, D)``."""
-    shared = [a for a in columns[0].latencies_ms if all(a in column.latencies_ms for column in columns)]
-    return shared, np.array([[column.latencies_ms[a] for column in columns] for a in shared]).reshape(-1, len(columns))
+    """Returns the networks that every device was measured with, and their values ``(n, D)``."""
+    shared = [a for a in columns[0].values if all(a in column.values for column in columns)]
+    return shared, np.array([[column.values[a] for column in columns] for a in shared]).reshape(-1, len(columns))
 
 
-def _named(cells: dict[tuple[object, ...], dict[Architecture, list[float]]]) -> Iterator[DeviceColumn]:
+def _value(row: Mapping[str, Any], metric: Metric) -> tuple[float, float] | None:  # Any: cells of a table
+    """Returns a row's value of the metric and its relative standard error; None where it has none above zero."""
+    if metric != "latency_ms":
+        value = row.get(metric)
+        return (value, 0.0) if value and math.isfinite(value) and value > 0 else None
+    latency = row.get("latency_ms") or 1000 / row["throughput_ips"]
+    upper = row.get("upper_ms")
+    # A normal distribution's 95 % interval reaches 1.96 standard errors to each side.
+    return latency, max(0.0, upper / latency - 1) / 1.96 if upper and math.isfinite(upper) else 0.0
+
+
+def _named(cells: dict[tuple[object, ...], dict[Architecture, list[tuple[float, float]]]]) -> Iterator[DeviceColumn]:
     for key, values in cells.items():
         device, conditions = str(key[0]), key[1:]
         others = [other[1:] for other in cells if other[0] == key[0]]
@@ -97,4 +117,7 @@ def _named(cells: dict[tuple[object, ...], dict[Architecture, list[float]]]) -> 
         _, precision, _, threads, _ = conditions
         name = "/".join([device, *differing])
         profile = DeviceProfile(device, precision, int(str(threads or 1))).id if precision in {"fp32", "int8"} else name
-        yield DeviceColumn(name, device, profile, {a: float(median(found)) for a, found in values.items()})
+        medians, noise = (
+            {a: float(median(pair[part] for pair in found)) for a, found in values.items()} for part in (0, 1)
+        )
+        yield DeviceColumn(name, device, profile, medians, noise)

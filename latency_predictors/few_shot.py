@@ -1,11 +1,12 @@
 """A new device from few measurements, step by step: choose networks, measure, learn, say how good it is, stop.
 
-After every batch the expected error is told (`latency_predictors.learning_curve`). The chosen networks lie far apart,
-so others tend to be predicted better than it says.
+The learner is asked for a batch of networks and told what they cost, by whoever can measure them. After every batch the
+expected error is known (`latency_predictors.learning_curve`). The chosen networks lie far apart, so others tend to be
+predicted better than it says.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +23,24 @@ from latency_predictors.transfer import TransferPredictor
 from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
-Measure = Callable[[int], float]
-"""Returns the latency in milliseconds of a candidate."""
 
 BATCH = 2
 """Networks measured between two looks at the error."""
 RESEMBLES = 0.5
 """Least share of the device's variation that the bank must explain, else the device resembles none of it."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs on the new device.
+
+    Attributes:
+        value: in the unit of the learner's metric.
+        noise: its relative standard error, as far as known.
+    """
+
+    value: float
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,63 +70,118 @@ class FewShot:
         return self.fitted.learning
 
 
-def learn_few_shot(
-    bank: SourceBank,
-    candidates: Floats,
-    measure: Measure,
-    samples: int,
-    *,
-    device: str,
-    choose: bool = True,
-    until_error: float | None = None,
-    seed: int = 0,
-    names: tuple[str, ...] = FEATURE_NAMES,
-) -> FewShot:
-    """Returns a predictor of a new device.
+class FewShotLearner:
+    """Chooses networks of a new device and learns from them: `ask` and `tell` in turn until nothing is asked for.
+
+    The first ten are chosen before any measurement. Told the same costs, the same learner asks for the same networks.
 
     Args:
         bank: source devices.
         candidates: ``(m, p)`` features of networks that can be measured.
-        measure: called once for each network that is measured, in order.
-        samples: most networks to measure, at least 10.
+        samples: most networks to learn from, at least 10.
         device: id of the new device's profile.
+        metric: what is measured, with its unit in the name.
         choose: the most telling networks; at random otherwise.
         until_error: stops as soon as the upper end of the expected error is at most this fraction.
         seed: of choice and folds.
         names: of the features.
 
+    Attributes:
+        measured: the candidates learned from, in order.
+        steps: the learning curve so far.
+
     Raises:
         InputError: fewer samples than 10, fewer candidates than samples, or a wanted error not above zero.
     """
-    if samples < LEAST_ROWS:
-        raise InputError(f"samples must be at least {LEAST_ROWS}, which an interval needs, got {samples}")
-    if samples > len(candidates):
-        raise InputError(f"samples must be at most {len(candidates)}, the networks that can be measured, got {samples}")
-    if until_error is not None and not until_error > 0:
-        raise InputError(f"a wanted error must be above zero, as a fraction such as 0.05, got {until_error}")
-    rng = np.random.default_rng(seed)
-    drawn = [int(row) for row in rng.permutation(len(candidates))]
-    measured: list[int] = []
-    values: list[float] = []
-    steps: list[LearningStep] = []
-    reached = None if until_error is None else False
-    while len(measured) < samples and not reached:
-        count = min(samples - len(measured), BATCH if measured else LEAST_ROWS)
-        if choose:
-            left = np.setdiff1d(np.arange(len(candidates)), measured)
-            known = candidates[measured] if measured else None
-            batch = [int(left[row]) for row in choose_networks(bank, candidates[left], count, rng, known)]
-        else:
-            batch = drawn[len(measured) : len(measured) + count]
-        values += [measure(row) for row in batch]
-        measured += batch
-        predictor = TransferPredictor("latency_ms", device, seed=seed, columns=names, bank=bank)
-        predictor.fit_features(candidates[measured], np.array(values))
-        held_out = predictor.predict_held_out(candidates[measured])
-        steps.append(LearningStep.of(held_out.mean, np.array(values), predictor.bank_share))
-        if until_error is not None:
-            reached = steps[-1].error_upper <= until_error
-    validation = CrossValidation(predictor.kind, FOLDS, 1, scores(held_out, np.array(values)))
-    digest = hashlib.sha256(np.column_stack([candidates[measured], values]).tobytes()).hexdigest()[:12]
-    fitted = FittedPredictor(predictor, (validation,), digest, tuple(steps))
-    return FewShot(fitted, tuple(measured), reached, predictor.own_share)
+
+    def __init__(
+        self,
+        bank: SourceBank,
+        candidates: Floats,
+        samples: int,
+        *,
+        device: str,
+        metric: str = "latency_ms",
+        choose: bool = True,
+        until_error: float | None = None,
+        seed: int = 0,
+        names: tuple[str, ...] = FEATURE_NAMES,
+    ) -> None:
+        if samples < LEAST_ROWS:
+            raise InputError(f"samples must be at least {LEAST_ROWS}, which an interval needs, got {samples}")
+        if samples > len(candidates):
+            raise InputError(
+                f"samples must be at most {len(candidates)}, the networks that can be measured, got {samples}"
+            )
+        if until_error is not None and not until_error > 0:
+            raise InputError(f"a wanted error must be above zero, as a fraction such as 0.05, got {until_error}")
+        self._bank, self._candidates, self._samples = bank, candidates, samples
+        self._device, self._metric, self._seed, self._names = device, metric, seed, names
+        self._choose, self._until_error = choose, until_error
+        self._rng = np.random.default_rng(seed)
+        self._drawn = [int(row) for row in self._rng.permutation(len(candidates))]
+        self._costs: list[Cost] = []
+        self._refused: list[int] = []
+        self._result: FewShot | None = None
+        self._goal = LEAST_ROWS  # networks to learn from before the next look at the error
+        self.measured: list[int] = []
+        self.steps: list[LearningStep] = []
+
+    def ask(self) -> list[int]:
+        """Returns the candidates to measure next, the most telling first; none once it has learned enough.
+
+        Raises:
+            InputError: too few candidates are left, as others could not be measured.
+        """
+        if self._result:
+            return []
+        count = self._goal - len(self.measured)
+        left = np.setdiff1d(np.arange(len(self._candidates)), [*self.measured, *self._refused])
+        if count > len(left):
+            raise InputError(
+                f"of {len(self._candidates)} networks {len(self._refused)} could not be measured, which leaves fewer "
+                f"than the {self._samples} wanted: give sources with more networks"
+            )
+        if not self._choose:
+            return [row for row in self._drawn if row in set(left.tolist())][:count]
+        known = self._candidates[self.measured] if self.measured else None
+        chosen = choose_networks(self._bank, self._candidates[left], count, self._rng, known)
+        return [int(left[row]) for row in chosen]
+
+    def tell(self, costs: Mapping[int, Cost | None]) -> None:
+        """Learns what the candidates asked for cost; None for one that cannot be measured: another will be asked for.
+
+        Args:
+            costs: by candidate, in the order of `ask`.
+        """
+        for row, cost in costs.items():
+            if cost is None:
+                self._refused.append(row)
+            else:
+                self.measured.append(row)
+                self._costs.append(cost)
+        if len(self.measured) == self._goal:
+            self._learn()
+
+    def result(self) -> FewShot:
+        """Returns the predictor, once nothing more is asked for."""
+        if self._result is None:
+            raise RuntimeError("the learner still asks for measurements")
+        return self._result
+
+    def _learn(self) -> None:
+        features = self._candidates[self.measured]
+        values = np.array([cost.value for cost in self._costs])
+        noise = np.array([cost.noise for cost in self._costs])
+        predictor = TransferPredictor(
+            self._metric, self._device, seed=self._seed, columns=self._names, bank=self._bank
+        ).fit_features(features, values, noise)  # fmt: skip
+        held_out = predictor.predict_held_out(features)
+        self.steps.append(LearningStep.of(held_out.mean, values, predictor.bank_share))
+        self._goal = min(self._samples, self._goal + BATCH)
+        reached = None if self._until_error is None else self.steps[-1].error_upper <= self._until_error
+        if reached or len(self.measured) == self._samples:
+            validation = CrossValidation(predictor.kind, FOLDS, 1, scores(held_out, values))
+            digest = hashlib.sha256(np.column_stack([features, values]).tobytes()).hexdigest()[:12]
+            fitted = FittedPredictor(predictor, (validation,), digest, tuple(self.steps))
+            self._result = FewShot(fitted, tuple(self.measured), reached, predictor.own_share)

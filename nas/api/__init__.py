@@ -18,7 +18,7 @@ from nas.api.latency import (
     release_device,
 )
 from nas.api.latency_audit import Audited, audit_latency, audit_rows, lift_quarantine, list_quarantined
-from nas.api.latency_transfer import Transferred, learning_rows, transfer_latency
+from nas.api.latency_transfer import ToMeasure, Transferred, learning_rows, transfer_latency
 from nas.api.pipeline import RunResult, finish, quickstart, run, search, start, train
 from nas.api.plan import Plan, plan
 from nas.api.predictors import list_predictors, promote_predictor
@@ -36,6 +36,7 @@ __all__ = [
     "Plan",
     "RunResult",
     "SubmittedJob",
+    "ToMeasure",
     "Transferred",
     "audit_latency",
     "audit_rows",

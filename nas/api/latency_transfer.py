@@ -1,4 +1,8 @@
-"""The verb that learns a new device from few measurements and a bank of other devices."""
+"""The verb that learns a new device from few measurements and a bank of other devices.
+
+The tool chooses networks, and their measurements come from a table, from the device itself, or, where the tool cannot
+reach it, from whoever is told what to measure next.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.api.latency import spaces_of
+from nas.api.target_costs import MeasuredCosts, TableCosts
 from nas.errors import InputError
 from nas.progress import Progress, ProgressListener, silent
 from search_spaces.architecture import Architecture
+from search_spaces.cost import Precision
 from search_spaces.space import is_space_file
 
 if TYPE_CHECKING:
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
     from latency_predictors.device_columns import DeviceColumn
     from latency_predictors.few_shot import FewShot
     from latency_predictors.finding import Finding
+    from latency_predictors.learning_curve import LearningStep
+    from latency_predictors.measurement import Metric
     from latency_predictors.metrics import Scores
 
 PICTURE = "learning_curve.png"
@@ -74,11 +82,46 @@ class Transferred:
         }
 
 
+@dataclass(frozen=True)
+class ToMeasure:
+    """Where `transfer_latency` waits for measurements that it cannot make.
+
+    Attributes:
+        target: the new device.
+        architectures: to be measured on it next.
+        measured: keys of the networks learned from so far, in order.
+        steps: the learning curve so far.
+    """
+
+    target: str
+    architectures: tuple[Architecture, ...]
+    measured: tuple[str, ...]
+    steps: "tuple[LearningStep, ...]"
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns JSON values."""
+        return {
+            "device": self.target,
+            "measure_next": self.rows(),
+            "measured": list(self.measured),
+            "learning_curve": [asdict(step) for step in self.steps],
+        }
+
+    def rows(self) -> list[dict[str, object]]:
+        """Returns a table row for each network to measure, with the columns that a table of measurements has."""
+        return [{"key": one.key, "space": one.space, "arch": one.to_json()} for one in self.architectures]
+
+
 def transfer_latency(
     sources: Sequence[Path],
     target: str,
     *,
     data: Path | None = None,
+    measure: bool = False,
+    precision: Precision | None = None,
+    threads: int = 1,
+    preset: str = "quick",
+    metric: "Metric" = "latency_ms",
     samples: int = 20,
     choose: bool = True,
     until_mape: float | None = None,
@@ -88,13 +131,22 @@ def transfer_latency(
     seed: int = 0,
     report: Path | None = None,
     progress: ProgressListener = silent,
-) -> Transferred:
+) -> Transferred | ToMeasure:
     """Learns a new device from few of its measurements and those of other devices; saves the predictor.
+
+    Where ``data`` has fewer networks than ``samples``, those to measure are chosen among the networks of the sources.
+    They are measured now, or returned, to be measured by somebody else; the same call goes on from the rows in
+    ``data``, and chooses the same networks again.
 
     Args:
         sources: tables or measurement sets of other devices; rows that the linter would not learn from are left out.
-        target: name of the new device.
+        target: name of the new device; one that can be measured on, such as ``ssh/pi5/litert``, where it is to be.
         data: table with its rows; by default they are in the sources.
+        measure: whether to measure what ``data``, a measurement set, lacks; it is made where it is not there.
+        precision: of the rows of the target; to be measured with, ``fp32`` by default.
+        threads: likewise, where a precision is given or to measure with.
+        preset: how carefully to measure.
+        metric: what to predict; rows that do not have it are left out.
         samples: most rows of it to use, at least 10.
         choose: the most telling networks; at random otherwise.
         until_mape: stops as soon as the upper end of the expected error is at most this fraction.
@@ -104,17 +156,23 @@ def transfer_latency(
             none that ships.
         seed: of choice and folds.
         report: page to write (.html), with a picture beside it (.png), where networks are left to score the result.
-        progress: told after every batch.
+        progress: told after every batch, and where the measuring stands.
+
+    Returns:
+        What was learned, or what is to be measured first.
 
     Raises:
-        InputError: no such device, no source of another family, too few networks in common, a table that breaks a rule.
+        InputError: no such device, no source of another family, too few networks in common, a table that breaks a rule,
+            networks to measure that cannot be built here.
+        DeviceError: the device cannot measure.
     """
     from latency_predictors.architecture_features import architecture_features
     from latency_predictors.catalog import Catalog
     from latency_predictors.choice_features import choice_names
     from latency_predictors.device_columns import complete_rows, device_columns, device_family
     from latency_predictors.features import FEATURE_NAMES
-    from latency_predictors.few_shot import learn_few_shot
+    from latency_predictors.few_shot import FewShotLearner
+    from latency_predictors.measurement import DeviceProfile
     from latency_predictors.metrics import scores
     from latency_predictors.set_quarantine import refuse_quarantined
     from latency_predictors.source_bank import SourceBank
@@ -126,27 +184,39 @@ def transfer_latency(
     own_space, written = (space, None) if space and is_space_file(space) else (None, space)
     for path in [*sources, *([data] if data else [])]:
         refuse_quarantined(path)
-    columns, findings = device_columns([read_table(path) for path in sources], written)
-    if data is None:
-        own = _column(columns, target)
-    else:
-        more, found = device_columns([read_table(data)], written)
-        own, findings = _column(more, target), findings + found
-    family = device_family(own.device)
+    columns, findings = device_columns([read_table(path) for path in sources], written, metric)
+    profile = DeviceProfile(target, precision or "fp32", threads)
+    wanted = profile.id if precision else target
+    own: DeviceColumn | None = None
+    if data is None and not measure:
+        own = _column(columns, wanted, metric)
+    elif data and data.exists() and not measure:
+        more, found = device_columns([read_table(data)], written, metric)
+        own, findings = _column(more, wanted, metric), findings + found
+    own_name = own.name if own else f"{target}/{profile.precision}"
+    family = device_family(own.device if own else target)
     others = [column for column in columns if column.family != family]
     if not others:
         raise InputError(f"no source of another family than {family!r}: give tables of other devices with --sources")
     shared, values = complete_rows(others)
 
     rng = np.random.default_rng(seed)
-    networks = list(own.latencies_ms)
-    shuffled = [networks[row] for row in rng.permutation(len(networks))]
-    kept_back = round(TEST_SHARE * len(networks)) if len(networks) >= ENOUGH * samples else 0
-    test, candidates = set(shuffled[:kept_back]), shuffled[kept_back:]
+    networks = list(own.values) if own else []
+    if own and (data is None or len(networks) >= samples):
+        shuffled = [networks[row] for row in rng.permutation(len(networks))]
+        kept_back = round(TEST_SHARE * len(networks)) if len(networks) >= ENOUGH * samples else 0
+        test, candidates = set(shuffled[:kept_back]), shuffled[kept_back:]
+    else:
+        test, candidates = set(), shared
     kept = [row for row, network in enumerate(shared) if network not in test]
     bank_networks = [shared[row] for row in kept]
     loaded = spaces_of([*bank_networks, *networks], own_space)
     names = FEATURE_NAMES if loaded else choice_names([*bank_networks, *candidates])
+    costs: MeasuredCosts | TableCosts
+    if measure:
+        costs = MeasuredCosts.of(profile, data, loaded, metric, preset, seed, progress)
+    else:
+        costs = TableCosts.of(own, data)
 
     def features(architectures: Sequence[Architecture]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
         return architecture_features(architectures, names, loaded)
@@ -154,30 +224,34 @@ def transfer_latency(
     bank = SourceBank.fit(
         features(bank_networks), values[kept], [c.name for c in others], [c.family for c in others]
     )  # fmt: skip
-    done = 0
-
-    def measure(row: int) -> float:
-        nonlocal done
-        done += 1
-        progress(Progress("transfer", done, samples, candidates[row].key))
-        return own.latencies_ms[candidates[row]]
-
-    learned = learn_few_shot(
-        bank, features(candidates), measure, samples, device=own.profile, choose=choose, until_error=until_mape,
-        seed=seed, names=names,
+    learner = FewShotLearner(
+        bank, features(candidates), samples, device=own.profile if own else profile.id, metric=metric, choose=choose,
+        until_error=until_mape, seed=seed, names=names,
     )  # fmt: skip
+    while batch := learner.ask():
+        told = costs([candidates[row] for row in batch])
+        missing = tuple(candidates[row] for row in batch if candidates[row] not in told)
+        if missing:
+            measured_keys = tuple(candidates[row].key for row in learner.measured)
+            return ToMeasure(target, missing, measured_keys, tuple(learner.steps))
+        seen = len(learner.steps)
+        learner.tell({row: told[candidates[row]] for row in batch})
+        for step in learner.steps[seen:]:
+            text = f"expected error {step.error:.1%} [{step.error_lower:.1%}, {step.error_upper:.1%}]"
+            progress(Progress("transfer", step.rows, samples, f"{step.rows} networks: {text}", notable=True))
+    learned = learner.result()
     used = {candidates[row] for row in learned.measured}
-    rest = list(test) or [network for network in candidates if network not in used]
-    measured = np.array([own.latencies_ms[network] for network in rest])
-    prediction = learned.fitted.predictor.predict_features(features(rest))
-    found_scores = scores(prediction, measured) if len(rest) > 1 else None
-    entry = Catalog(store).save(name or own.name.replace("/", "-"), learned.fitted)
+    rest = list(test) or [network for network in networks if network not in used]
+    measured = np.array([own.values[network] for network in rest] if own else [])
+    prediction = learned.fitted.predictor.predict_features(features(rest)) if len(rest) > 1 else None
+    found_scores = None if prediction is None else scores(prediction, measured)
+    entry = Catalog(store).save(name or own_name.replace("/", "-"), learned.fitted)
     picture = store / entry.name / f"v{entry.version}" / PICTURE
     write_learning_png(
-        learned.steps, f"{own.name} from a bank of {len(bank.devices)} devices", picture, wanted=until_mape,
+        learned.steps, f"{own_name} from a bank of {len(bank.devices)} devices", picture, wanted=until_mape,
         found=found_scores.mape if found_scores else None,
     )  # fmt: skip
-    if report is not None and found_scores:
+    if report is not None and prediction is not None:
         write_report(
             LatencyReport.of(
                 entry.id, entry.device, entry.metric, rest, prediction, measured, rows_learned=entry.rows,
@@ -187,10 +261,10 @@ def transfer_latency(
         )  # fmt: skip
     return Transferred(
         entry,
-        own.name,
+        own_name,
         bank.devices,
         len(kept),
-        tuple(column.name for column in columns if column.family == family and column.name != own.name),
+        tuple(column.name for column in columns if column.family == family and column.name != own_name),
         learned,
         tuple(candidates[row].key for row in learned.measured),
         found_scores,
@@ -212,10 +286,10 @@ def learning_rows(found: Transferred) -> list[dict[str, object]]:
     ]
 
 
-def _column(columns: "Sequence[DeviceColumn]", target: str) -> "DeviceColumn":
+def _column(columns: "Sequence[DeviceColumn]", target: str, metric: str) -> "DeviceColumn":
     found = [column for column in columns if column.name == target]
     found = found or [column for column in columns if target in {column.device, column.profile}]
     if len(found) != 1:
-        known = ", ".join(column.name for column in found or columns) or "none with rows to learn from"
+        known = ", ".join(column.name for column in found or columns) or f"none with rows of {metric} to learn from"
         raise InputError(f"the target must be one device of the tables, got {target!r}; they have {known}")
     return found[0]

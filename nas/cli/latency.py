@@ -14,6 +14,9 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="measurement set (.parquet)", show_default=False)]
+MetricOption = Annotated[
+    Literal["latency_ms", "energy_mj", "peak_memory_mb"], typer.Option("--metric", help="what to predict")
+]
 Report = Annotated[Path | None, typer.Option(help="page to write (.html), with a picture beside it (.png)")]
 SpaceFile = Annotated[
     str | None, typer.Option("--space", help="YAML file of the networks' space where it is none that ships")
@@ -124,9 +127,7 @@ def import_(
 def fit(
     data: Data,
     name: Annotated[str, typer.Option(help="of the predictor; each fit adds a version")],
-    metric: Annotated[
-        Literal["latency_ms", "energy_mj", "peak_memory_mb"], typer.Option(help="what to predict")
-    ] = "latency_ms",
+    metric: MetricOption = "latency_ms",
     space: SpaceFile = None,
     store: Store = Path("predictors"),
     format: FormatOption = "table",
@@ -148,6 +149,14 @@ def transfer(
     sources: Annotated[list[Path], typer.Option(help="table or measurement set of other devices; repeat for more")],
     target: Annotated[str, typer.Option(help="the new device")],
     data: Annotated[Path | None, typer.Option(help="table with its rows; by default they are in the sources")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="measure what DATA lacks now, and add it there")] = False,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="of the target's rows; fp32 where they are measured now and it is not given"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="of the runtime, with --precision or --measure")] = 1,
+    preset: Annotated[str, typer.Option(help="how carefully to measure: quick, standard or energy")] = "quick",
+    metric: MetricOption = "latency_ms",
     samples: Annotated[int, typer.Option(help="most rows of the target to use, at least 10")] = 20,
     choose: Annotated[bool, typer.Option("--choose/--random", help="the most telling networks, or any")] = True,
     until_mape: Annotated[
@@ -164,15 +173,27 @@ def transfer(
 ) -> None:
     """Learns a new device from 10 to 20 of its measurements and tables of other devices.
 
-    Example: nas latency transfer --sources table.parquet --target samsung_a50 --samples 20 --choose
+    Where DATA lacks rows, the tool chooses networks of the sources to be measured: --measure does so now; else they
+    are listed, with exit code 1, and the same command goes on once their rows are in DATA.
+
+    Example: nas latency transfer --sources bank.parquet --target ssh/pi5/litert --precision int8 --measure --data
+    fresh.parquet, or nas latency transfer --sources table.parquet --target samsung_a50
     """
     from nas import api
 
     with ProgressLine() as progress:
         found = api.transfer_latency(
-            sources, target, data=data, samples=samples, choose=choose, until_mape=until_mape, name=name, store=store,
-            space=space, seed=seed, report=report, progress=progress,
+            sources, target, data=data, measure=measure, precision=precision, threads=threads, preset=preset,
+            metric=metric, samples=samples, choose=choose, until_mape=until_mape, name=name, store=store, space=space,
+            seed=seed, report=report, progress=progress,
         )  # fmt: skip
+    if isinstance(found, api.ToMeasure):
+        emit(found.to_dict(), found.rows(), format)
+        say(
+            f"{len(found.architectures)} networks are not in {data}: measure them on {target}, add their rows and give "
+            "the same command again; --measure does it where the device can be reached from here"
+        )
+        raise typer.Exit(1)
     for finding in found.findings:
         say(f"{finding.rule}: {finding.message}")
     say(f"bank: {len(found.sources)} devices, {found.bank_rows} networks; of the target's family: "

@@ -34,7 +34,7 @@ def test_rows_that_were_not_measured_or_were_refused_are_left_out_and_repeats_co
         *rows("phone", {"[4]": 2.0}, kind="measured", verdict="refused"),
     ]
     (column,), findings = device_columns([pa.Table.from_pylist(found)], "cells")
-    assert list(column.latencies_ms.values()) == [pytest.approx(1.05)]
+    assert list(column.values.values()) == [pytest.approx(1.05)]
     assert {finding.rule for finding in findings} == {"impossible", "not_measured"}
 
 
@@ -49,3 +49,19 @@ def test_only_networks_of_every_device_are_complete() -> None:
 def test_vectors_of_no_space_are_refused() -> None:
     with pytest.raises(InputError, match="no column names the space"):
         device_columns([pa.Table.from_pylist(rows("phone", {"[1]": 1.0}))])
+
+
+def test_rows_that_tell_their_interval_tell_their_noise() -> None:
+    found = rows("phone", {"[1]": 1.0}, upper_ms=1.196) + rows("phone", {"[2]": 2.0}, upper_ms=None)
+    (column,), _ = device_columns([pa.Table.from_pylist(found)], "cells")
+    assert list(column.noise.values()) == [pytest.approx(0.1), 0.0]
+
+
+def test_another_metric_leaves_out_the_rows_that_do_not_have_it() -> None:
+    found = [
+        row | {"energy_mj": energy}
+        for row, energy in zip(rows("phone", {"[1]": 1.0, "[2]": 2.0, "[3]": 3.0}), (7.0, None, 0.0), strict=True)
+    ]
+    (column,), _ = device_columns([pa.Table.from_pylist(found)], "cells", "energy_mj")
+    assert {network.values[0][1]: value for network, value in column.values.items()} == {1: 7.0}
+    assert device_columns([pa.Table.from_pylist(rows("phone", {"[1]": 1.0}))], "cells", "peak_memory_mb")[0] == []

@@ -4,22 +4,24 @@ import numpy as np
 import pytest
 
 from latency_predictors.catalog import Catalog
-from latency_predictors.few_shot import FewShot, learn_few_shot
+from latency_predictors.few_shot import Cost, FewShot, FewShotLearner
 from search_spaces.errors import InputError
 from tests.latency_predictors.test_transfer import COLUMNS, TEST, Floats, bank_of, world
 
 
 def learn(target: Floats, features: Floats, values: Floats, samples: int = 20, **options: object) -> FewShot:
+    learner = learner_of(features, values, samples, **options)
     asked: list[int] = []
+    while batch := learner.ask():
+        asked += batch
+        learner.tell({row: Cost(float(target[row])) for row in batch})
+    assert tuple(asked) == learner.result().measured
+    return learner.result()
 
-    def measure(row: int) -> float:
-        asked.append(row)
-        return float(target[row])
 
+def learner_of(features: Floats, values: Floats, samples: int = 20, **options: object) -> FewShotLearner:
     bank = bank_of(features, values)
-    found = learn_few_shot(bank, features[:200], measure, samples, device="new", **{"names": COLUMNS} | options)  # type: ignore[arg-type]
-    assert tuple(asked) == found.measured
-    return found
+    return FewShotLearner(bank, features[:200], samples, device="new", **{"names": COLUMNS} | options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("choose", [True, False])
@@ -89,3 +91,44 @@ def test_a_wish_that_cannot_be_met_is_refused(options: dict[str, object], senten
     features, values = world()
     with pytest.raises(InputError, match=sentence):
         learn(values[:, 5], features, values, **options)  # type: ignore[arg-type]
+
+
+def test_another_network_is_asked_for_where_one_cannot_be_measured() -> None:
+    features, values = world()
+    learner = learner_of(features, values, samples=12)
+    first = learner.ask()
+    costs = {row: Cost(float(values[row, 5])) for row in range(200)}
+    learner.tell({row: None if row == first[3] else costs[row] for row in first})
+    assert learner.steps == []
+    (other,) = learner.ask()
+    assert other not in first
+    learner.tell({other: costs[other]})
+    assert [step.rows for step in learner.steps] == [10]
+    learner.tell({row: costs[row] for row in learner.ask()})
+    assert first[3] not in learner.result().measured
+    assert len(learner.result().measured) == 12
+
+
+def test_too_few_networks_that_can_be_measured_are_told() -> None:
+    features, values = world()
+    learner = learner_of(features, values, choose=False)
+    for _ in range(20):
+        learner.tell(dict.fromkeys(learner.ask()))
+    with pytest.raises(InputError, match="of 200 networks 200 could not be measured"):
+        learner.ask()
+
+
+def test_noisy_measurements_count_less() -> None:
+    errors: dict[float, list[float]] = {0.3: [], 0.0: []}
+    for seed in range(5):
+        features, values = world(seed)
+        rng = np.random.default_rng(seed)
+        noisy = rng.random(200) < 0.5
+        told = values[:200, 5] * np.where(noisy, np.exp(rng.normal(0, 0.3, 200)), 1.0)
+        for noise, found in errors.items():
+            learner = learner_of(features, values, samples=14, choose=False, seed=seed)
+            while batch := learner.ask():
+                learner.tell({row: Cost(float(told[row]), noise if noisy[row] else 0.0) for row in batch})
+            predicted = learner.result().fitted.predictor.predict_features(features[TEST]).mean
+            found.append(float(np.abs(predicted / values[TEST, 5] - 1).mean()))
+    assert np.mean(errors[0.3]) < 0.85 * np.mean(errors[0.0])

@@ -16,7 +16,7 @@ from latency_predictors.architecture_features import architecture_features
 from latency_predictors.catalog import Catalog
 from latency_predictors.choice_features import choice_names
 from latency_predictors.evaluation import fit_best_predictor
-from latency_predictors.few_shot import learn_few_shot
+from latency_predictors.few_shot import Cost, FewShotLearner
 from latency_predictors.imported import decode_architecture
 from latency_predictors.source_bank import SourceBank
 
@@ -45,8 +45,10 @@ def _make(kinds: Sequence[str]) -> None:
     bank = SourceBank.fit(features, values[:, :3], ["a", "b", "c"])
     for kind in kinds:
         if kind == "transfer":
-            measure = values[:, 3].tolist().__getitem__
-            fitted = learn_few_shot(bank, features, measure, 12, device="new", names=names).fitted
+            learner = FewShotLearner(bank, features, 12, device="new", names=names)
+            while batch := learner.ask():
+                learner.tell({row: Cost(float(values[row, 3])) for row in batch})
+            fitted = learner.result().fitted
         else:
             # Choices that count double together, which neither a sum of costs nor one of entries can say.
             bent = np.exp(2 * logs[:, 3] + 0.5 * features[:, 1] * features[:, 6])

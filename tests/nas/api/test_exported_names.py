@@ -16,6 +16,7 @@ def test_nothing_public_is_exported_by_accident():
         "pipeline",
         "predictors",
         "results",
+        "target_costs",
         "run_predictors",
         "trial",
         "run_files",

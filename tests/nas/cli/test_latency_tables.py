@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import search_spaces
+from latency_predictors.catalog import Catalog
 from latency_predictors.environment import Environment
+from latency_predictors.imported import decode_architecture
+from latency_predictors.measurement import DeviceProfile
 from latency_predictors.store import MeasurementSet
 from nas.api import import_latency
 from nas.cli import run
@@ -18,6 +21,7 @@ from search_spaces.encodings import encoding
 from search_spaces.space import load_space
 from tests.latency_predictors.roofline import roofline_ms
 
+SAMPLE = Path(__file__).parents[3] / "experiments" / "sample_data"
 DATA = Path(__file__).parents[4] / "shared" / "data" / "device_latency"
 
 
@@ -145,6 +149,122 @@ def test_a_device_is_learned_from_few_networks_of_a_space_of_ones_own_with_its_f
     capsys.readouterr()
     assert run(transfer) == 2
     assert "networks are of space 'ours', none that ships" in capsys.readouterr().err
+
+
+def test_networks_to_measure_are_chosen_and_listed_until_their_rows_are_there(tmp_path, capsys):
+    own, table = write_own_space(tmp_path, {"a": 2.0, "b": 0.5, "c": 3.0, "new": 1.0}, count=80)
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    of_new = {row["arch"]: row | {"threads": 1, "arch_id": "-"} for row in rows if row["device"] == "new"}
+    sources, data = tmp_path / "sources.jsonl", tmp_path / "new.jsonl"
+    sources.write_text("".join(json.dumps(row) + "\n" for row in rows if row["device"] != "new"))
+    transfer = [
+        "latency",
+        "transfer",
+        "--sources",
+        str(sources),
+        "--target",
+        "new",
+        "--data",
+        str(data),
+        "--space",
+        own,
+    ]
+    transfer += ["--samples", "12", "--store", str(tmp_path / "store"), "--format", "json"]
+
+    def next_networks() -> tuple[list[dict[str, str]], int]:
+        assert run(transfer) == 1
+        out, err = capsys.readouterr()
+        found = json.loads(out)
+        assert f"{len(found['measure_next'])} networks are not in {data}: measure them on new" in err
+        return found["measure_next"], len(found["learning_curve"])
+
+    def measured(networks: list[dict[str, str]]) -> str:
+        return "".join(json.dumps(of_new[one["arch"]] | {"verdict": "accepted"}) + "\n" for one in networks)
+
+    first, steps = next_networks()
+    assert (len({one["key"] for one in first}), steps) == (10, 0)
+    assert next_networks()[0] == first
+    data.write_text(measured(first[:7]))
+    assert next_networks()[0] == first[7:]
+    refused = of_new[first[9]["arch"]] | {"verdict": "refused", "arch_id": first[9]["key"]}
+    data.write_text(measured(first[:9]) + json.dumps(refused) + "\n")
+    assert next_networks()[0] == first[9:]
+    data.write_text(measured(first[:9]) + 2 * (json.dumps(refused) + "\n"))
+    (other,), _ = next_networks()
+    assert other not in first
+    data.write_text(data.read_text() + measured([other]))
+    last, steps = next_networks()
+    assert (len(last), steps) == (2, 1)
+    data.write_text(data.read_text() + measured(last))
+    assert run(transfer) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["measured"]) == {one["key"] for one in [*first[:9], other, *last]}
+    assert [step["rows"] for step in found["learning_curve"]] == [10, 12]
+
+
+def test_what_is_to_be_measured_needs_a_set_a_preset_and_networks_that_can_be_built(tmp_path, capsys):
+    own, table = write_own_space(tmp_path, {"a": 2.0, "b": 0.5}, count=60)
+    transfer = ["latency", "transfer", "--target", "local/onnxruntime", "--measure", "--store", str(tmp_path / "store")]
+    data = ["--data", str(tmp_path / "m.parquet")]
+    assert run([*transfer, "--sources", str(table), "--space", own]) == 2
+    assert "name one with --data" in capsys.readouterr().err
+    cells = str(write_cells(tmp_path / "cells.jsonl"))
+    assert run([*transfer, *data, "--sources", cells, "--space", "cells"]) == 2
+    assert "cannot be built here" in capsys.readouterr().err
+    energy = tmp_path / "e.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    energy.write_text("".join(json.dumps(row | {"energy_mj": row["latency_ms"]}) + "\n" for row in rows))
+    assert run([*transfer, *data, "--sources", str(energy), "--space", own, "--metric", "energy_mj"]) == 2
+    assert "the preset quick measures no energy" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_chosen_networks_are_measured_and_a_second_start_measures_none_again(tmp_path, capsys):
+    bank, data = tmp_path / "bank.parquet", tmp_path / "fresh.parquet"
+    for device, precision in (("board_a/onnxruntime", "fp32"), ("board_b/onnxruntime", "int8")):
+        sample = MeasurementSet(SAMPLE / f"tiny-local-onnxruntime-{precision}.parquet").read_usable()
+        rows = sorted(sample, key=lambda row: row.key)[:100]
+        MeasurementSet(bank).append(
+            [dataclasses.replace(row, profile=DeviceProfile(device, row.profile.precision)) for row in rows]
+        )
+    transfer = ["latency", "transfer", "--sources", str(bank), "--target", "local/onnxruntime", "--precision", "fp32"]
+    transfer += ["--measure", "--data", str(data), "--samples", "12", "--store", str(tmp_path / "store")]
+    assert run([*transfer, "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    rows = MeasurementSet(data).read()
+    usable = {row.key for row in rows if row.usable}
+    assert set(found["measured"]) == usable
+    assert [step["rows"] for step in found["learning_curve"]] == [10, 12]
+    assert "transfer: 10 networks: expected error " in err
+    refused = {row.key for row in rows if not row.usable}
+    assert len(rows) == 12 + sum(1 if key in usable else 2 for key in refused), "what was refused is tried twice"
+    assert run([*transfer, "--format", "json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["measured"], again["predictor"]) == (found["measured"], "local-onnxruntime-fp32/v2")
+    assert MeasurementSet(data).read() == rows
+
+
+def test_energy_is_transferred_like_latency(tmp_path, capsys):
+    table = write_cells(tmp_path / "t.jsonl")
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    for row in rows:
+        row["energy_mj"] = None if row["arch"][0] == 3 else 3 * row["latency_ms"]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--sources", str(table), "--target", "new", "--samples", "12", "--space", "cells", "--format", "json"]
+    transfer = ["latency", "transfer", *options, "--store", str(tmp_path / "store")]
+    assert run([*transfer, "--metric", "energy_mj"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bank_rows"] < len(rows) / 6
+    assert found["scores"]["within_10"] > 0.7
+    predictor = Catalog(tmp_path / "store").load("new", of_choices=True)
+    assert predictor.metric == "energy_mj"
+    with_energy = [row for row in rows if row["device"] == "new" and row["energy_mj"]]
+    networks = [decode_architecture(json.dumps(row["arch"]), "cells") for row in with_energy]
+    told = predictor.predict_architectures(networks, {}).mean / [row["energy_mj"] for row in with_energy]
+    assert np.median(told) == pytest.approx(1, abs=0.05)
+    assert run([*transfer, "--metric", "peak_memory_mb"]) == 2
+    assert "they have none with rows of peak_memory_mb to learn from" in capsys.readouterr().err
 
 
 def test_energy_is_fitted_and_evaluated_like_latency(tmp_path, capsys):
