@@ -54,23 +54,36 @@ class Run:
             InputError: the directory holds a run whose space, data, objectives or seed differ.
         """
         path = path or config.run_dir
-        if (path / "config.yaml").exists():
-            earlier = cls.open(path).config
-            for key in _FIXED:
-                was, now = attrgetter(key)(earlier), attrgetter(key)(config)
-                if was != now:
-                    raise InputError(
-                        f"{path} was started with another `{key}` ({_short(was)}; now {_short(now)}): "
-                        f"choose another name with name=NEW, or restore `{key}`"
-                    )
-            if (earlier.ledger is None) != (config.ledger is None):
-                raise InputError(
-                    f"the ledger of {path} was started {'in' if earlier.ledger is None else 'outside'} the run "
-                    "directory: choose another name with name=NEW, or restore `ledger`"
-                )
+        other = cls.other_experiment(path, config)
+        if other:
+            raise InputError(other)
         run = cls(path, config)
         run.write_config()
         return run
+
+    @classmethod
+    def other_experiment(cls, path: Path, config: ExperimentConfig) -> str:
+        """Returns, in a sentence, why the run in a directory is not the one of a config; empty where it is, or is new.
+
+        Raises:
+            InputError: the directory's config is damaged.
+        """
+        if not (path / "config.yaml").exists():
+            return ""
+        earlier = cls.open(path).config
+        for key in _FIXED:
+            was, now = attrgetter(key)(earlier), attrgetter(key)(config)
+            if was != now:
+                return (
+                    f"{path} was started with another `{key}` ({_short(was)}; now {_short(now)}): "
+                    f"choose another name with name=NEW, or restore `{key}`"
+                )
+        if (earlier.ledger is None) != (config.ledger is None):
+            return (
+                f"the ledger of {path} was started {'in' if earlier.ledger is None else 'outside'} the run "
+                "directory: choose another name with name=NEW, or restore `ledger`"
+            )
+        return ""
 
     @classmethod
     def open(cls, path: Path) -> Self:

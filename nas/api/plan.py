@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -99,6 +100,7 @@ class Plan:
     Attributes:
         space: its name.
         size: number of distinct architectures.
+        new_name: of the run that was planned, where the experiment's own name is another experiment's; else None.
         networks: the smallest, the typical and the largest one.
         terms: costs over the space.
         drawn: how many architectures were drawn from the space to tell shares.
@@ -110,6 +112,7 @@ class Plan:
 
     space: str
     size: int
+    new_name: str | None
     networks: tuple[Architecture, ...]
     terms: tuple[PlannedTerm, ...]
     drawn: int
@@ -124,6 +127,7 @@ class Plan:
         return {
             "space": self.space,
             "size": self.size,
+            "new_name": self.new_name,
             "networks": {name: one.text for name, one in zip(names, self.networks, strict=True)},
             "costs": [term.to_dict() for term in self.terms],
             "drawn": self.drawn,
@@ -143,7 +147,8 @@ def plan(
 ) -> Plan:
     """Returns what an experiment would search and cost; writes nothing.
 
-    Latency, energy and memory are told where the run has a predictor of them.
+    Latency, energy and memory are told where the run has a predictor of them. Where the run's directory holds another
+    experiment, nothing of it counts: what is planned is a new run under a free name, and the first note says so.
 
     Args:
         config: an experiment, its YAML file, or the directory of a run.
@@ -159,6 +164,9 @@ def plan(
 
     experiment = config if isinstance(config, ExperimentConfig) else load_config(config, overrides)
     run = Run(config if isinstance(config, Path) and config.is_dir() else experiment.run_dir, experiment)
+    other = Run.other_experiment(run.path, experiment)
+    if other:
+        run = _new_run(experiment)
     data = load_data(experiment.data).without_test()
     space = experiment.space.load().with_data(image_channels=data.image_channels, classes=data.classes)
     predictors = fitted_predictors(run)
@@ -185,6 +193,7 @@ def plan(
     return Plan(
         space=space.name,
         size=space.size,
+        new_name=run.config.name if other else None,
         networks=networks,
         terms=tuple(
             PlannedTerm(
@@ -197,9 +206,20 @@ def plan(
         drawn=_DRAWN,
         feasible=feasible,
         infeasible=infeasible,
-        notes=_notes(experiment, unknown, shown, feasible, infeasible),
+        notes=(
+            *([f"{other}; this is the plan of a new run, name={run.config.name}"] if other else []),
+            *_notes(experiment, unknown, shown, feasible, infeasible),
+        ),
         stages=stages,
     )
+
+
+def _new_run(config: ExperimentConfig) -> Run:
+    """Returns the run of an experiment under the first name after its own that is free."""
+    names = (f"{config.name}-{number}" for number in count(2))
+    name = next(name for name in names if not (config.runs_dir / name).exists())
+    renamed = config.model_copy(update={"name": name})
+    return Run(renamed.run_dir, renamed)
 
 
 def _objectives(config: ExperimentConfig, predictors: Mapping[str, object]) -> tuple[list[Objective], list[Objective]]:

@@ -126,7 +126,9 @@ def plan(
         say(f"infeasible: {sentence}")
     if found.infeasible:
         raise typer.Exit(1)
-    say(f"next: nas run {shlex.join([str(config), *(overrides or ())])}")
+    named = [] if found.new_name is None else [f"name={found.new_name}"]
+    file = config / "config.yaml" if named and config.is_dir() else config  # a directory keeps its name
+    say(f"next: nas run {shlex.join([str(file), *(overrides or ()), *named])}")
 
 
 @app.command()

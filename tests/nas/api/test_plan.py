@@ -1,6 +1,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,60 @@ def test_latency_is_predicted_where_an_earlier_start_has_fitted_a_predictor(tmp_
     assert [value.value for value in term.values] == pytest.approx(true.tolist(), rel=0.3)
     assert term.constraints[0][1] is not None
     assert not any(stage.name.startswith("measure") for stage in found.stages)
+
+
+SAME = ("accuracy.epochs=1", "data.max_images=200", "constraints=[]")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that has a supernet and a predictor of its device."""
+    runs_dir = tmp_path_factory.mktemp("runs")
+    run = api.start(DIGITS, (f"runs_dir={runs_dir}", *SAME))
+    api.train(run)
+    networks = tiny_networks(40, seed=2)
+    fitted = fit_predictor(networks, roofline_ms(networks), metric="latency_ms", device="simulated")
+    Catalog(run.predictors_dir).save("cpu", fitted)
+    return run.path
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("accuracy.epochs=400", "accuracy"),
+        ("devices.cpu.precision=fp32", "devices"),
+        ("space=efficientnet_mixed", "space"),
+        ("data.max_images=300", "data"),
+        ("seed=1", "seed"),
+    ],
+)
+@pytest.mark.parametrize("by_directory", [True, False])
+def test_a_folder_of_another_experiment_tells_nothing_of_this_one(
+    trained: Path, override: str, key: str, by_directory: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = api.plan(trained, trial=False)
+    assert (own.new_name, own.stages[0].basis) == (None, "done")
+    assert not any("no predictor yet" in note for note in own.notes)
+    before = sorted(trained.parent.rglob("*"))
+    given = [str(trained)] if by_directory else [str(DIGITS), f"runs_dir={trained.parent}", *SAME]
+    assert command_line(["plan", *given, override, "--no-trial", "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["new_name"] == "digits-2"
+    assert f"note: {trained} was started with another `{key}`" in err
+    assert "; this is the plan of a new run, name=digits-2" in err
+    assert (found["stages"][0]["name"], found["stages"][0]["basis"]) == ("train", "unknown")
+    assert [stage["name"] for stage in found["stages"]] == ["train", "measure cpu", "search", "finish"]
+    assert not [cost for cost in found["costs"] if cost["objective"] == "latency_ms@cpu" and "typical" in cost]
+    assert sorted(trained.parent.rglob("*")) == before
+    # What is told next is a run that starts.
+    (told,) = [line for line in err.splitlines() if line.startswith("next: ")]
+    _, *command = shlex.split(told)
+    assert command[:2] == ["nas", "run"]
+    assert command[-1] == "name=digits-2"
+    started = api.start(Path(command[2]), tuple(command[3:]))
+    assert started.path == trained.parent / "digits-2"
+    shutil.rmtree(started.path)
 
 
 def test_times_come_from_a_trial_and_from_evaluations_that_the_run_has_behind_it(tmp_path: Path) -> None:
