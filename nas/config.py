@@ -46,7 +46,8 @@ class SpaceConfig(FileModel):
 
     Attributes:
         name: a shipped space or a path to a YAML file.
-        resolution: replaces the space's choices of input resolution, in pixels.
+        resolution: replaces the space's choices of input resolution, in pixels. A single one stays part of every
+            architecture's key, so that networks of other resolutions have other keys.
     """
 
     name: str
@@ -63,7 +64,9 @@ class SpaceConfig(FileModel):
         space = load_space(self.name)
         if self.resolution is None:
             return space
-        return SearchSpace(space.table.model_copy(update={"resolution": tuple(self.resolution)}))
+        own = tuple(self.resolution)
+        update = {"resolution": own, "keyed_resolution": len(own) == 1 and own != space.table.resolution}
+        return SearchSpace(space.table.model_copy(update=update))
 
 
 class DataConfig(FileModel):

@@ -34,7 +34,7 @@ class Dimension:
 
     Attributes:
         name: ``resolution``, ``stage2.depth``, ``stage2.block1.kernel``, ...
-        choices: at least two values, in the file's order.
+        choices: at least two values, in the file's order; one where the table keys its only resolution.
         needs: (name of an earlier dimension, its values with which this one exists): a block's own choices exist only
             where the stage is deep enough and of a kind that reads them. Empty for one that always exists.
     """
@@ -85,7 +85,8 @@ class SearchSpace:
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """Every choice of the search, in the order of the network."""
-        return tuple(dimension for dimension in self.all_dimensions() if len(dimension.choices) > 1)
+        named = {"resolution"} if self.table.keyed_resolution else set()
+        return tuple(one for one in self.all_dimensions() if len(one.choices) > 1 or one.name in named)
 
     def __getstate__(self) -> dict[str, StageTable]:
         return {"table": self.table}  # what was worked out stays behind

@@ -158,6 +158,8 @@ class StageTable(FileModel):
         name: of the space; the first part of every architecture's key.
         description: one sentence for people.
         resolution: side of the input image in pixels.
+        keyed_resolution: whether architectures name their resolution even where there is only one, so that those of
+            several such tables have keys of their own.
         image_channels: 1 for grey, 3 for colour; an experiment's data set overrides it.
         classes: outputs of the classifier; an experiment's data set overrides it.
         width: multiplier of the channels of stem and stages, and above 1 of the last convolution; the rest of the head
@@ -172,6 +174,8 @@ class StageTable(FileModel):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     description: str = ""
     resolution: Choices[Resolution]
+    # Left out of files where it is not set: what they are compared by stays what it was.
+    keyed_resolution: Flag = Field(default=False, exclude_if=lambda keyed: not keyed)
     image_channels: Literal[1, 3] = 3
     classes: Annotated[int, Field(ge=2)] = 1000
     width: Choices[Width] = (1.0,)

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nas.config import EarlyStoppingConfig, ExperimentConfig, StandAloneConfig, SupernetConfig, load_config
+from nas.config import EarlyStoppingConfig, ExperimentConfig, SpaceConfig, StandAloneConfig, SupernetConfig, load_config
 from search_spaces.errors import InputError
+from search_spaces.space import SearchSpace
 from search_spaces.typed_yaml import parse
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,38 @@ def test_overrides_replace_single_fields_and_open_short_forms():
     assert config.space.load().table.resolution == (16,)
     assert config.space.name == "tiny"
     assert config.name == "other"
+
+
+def space_of(name: str, resolution: list[int] | None) -> SearchSpace:
+    return SpaceConfig(name=name, resolution=resolution).load()
+
+
+def test_networks_of_other_resolutions_have_other_keys_and_the_same_network_has_one():
+    tiny, small, large = (space_of("tiny", sides) for sides in (None, [8], [16]))
+    values = dict(tiny.smallest().values)
+    assert values.pop("resolution") == 8
+    one, other = small.smallest(), large.smallest()
+    assert small.layers(one) != large.layers(other)
+    assert one.key != other.key
+    # Rows of such a run are rows of the shipped space, which knows their layers.
+    assert one.key == tiny.smallest().key
+    assert tiny.layers(one) == small.layers(one)
+    assert tiny.contains(other)
+    assert not small.contains(other)
+    assert not tiny.contains(space_of("tiny", [24]).smallest())
+    with pytest.raises(InputError, match="needs a value for 'resolution'"):
+        small.architecture(values)
+    # A shipped space of a single resolution, and an override that says the same.
+    shipped, same, less = (space_of("efficientnet", sides) for sides in (None, [224], [160]))
+    assert shipped.smallest() == same.smallest()
+    assert shipped.smallest().key != less.smallest().key
+
+
+def test_spaces_that_are_not_cut_to_one_resolution_are_what_they_were():
+    for space in (space_of("tiny", None), space_of("tiny", [8, 24]), space_of("efficientnet", [224])):
+        assert "keyed" not in space.table.model_dump_json()
+    assert space_of("tiny", None).smallest().key == "tiny-5a838f22e04c"
+    assert space_of("tiny", [8, 24]).largest().text.startswith("tiny:r24,")
 
 
 def test_all_errors_of_a_file_come_at_once_each_with_its_path():

@@ -57,6 +57,18 @@ def small_space(folder: Path, kernels: list[int]) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("sampler", ["random", "nsga2", "tpe", "hypervolume"])
+def test_every_sampler_searches_a_space_that_keys_its_only_resolution(tmp_path: Path, sampler: str) -> None:
+    table = load_space("tiny").table.model_copy(update={"resolution": (8,), "keyed_resolution": True})
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(table.model_dump(mode="json")))
+    small = Small(tmp_path, sampler=sampler, budget=16, space=str(file))
+    assert small.run().evaluated == 16
+    with small.ledger() as ledger:
+        assert {candidate.architecture["resolution"] for candidate in ledger.candidates()} == {8}
+    assert small.with_budget(20).run().evaluated == 20
+
+
 @pytest.mark.parametrize("sampler", ["random", "nsga2", "tpe"])
 def test_the_same_seed_gives_the_same_candidates_and_another_seed_others(tmp_path: Path, sampler: str) -> None:
     runs = []
