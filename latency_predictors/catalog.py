@@ -14,7 +14,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -25,6 +25,7 @@ from typing import Literal, TypeVar
 from uuid import uuid4
 
 import numpy as np
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
@@ -79,6 +80,7 @@ class CatalogEntry(FileModel):
         versions: of the software that fitted it.
         created: UTC.
         files: beside the manifest, by name.
+        origin: what it was copied from, ``folder/name/v2``; empty where it was fitted for this catalog.
     """
 
     format: Literal[1] = 1
@@ -95,11 +97,17 @@ class CatalogEntry(FileModel):
     versions: dict[str, str]
     created: datetime
     files: dict[str, FileRecord]
+    origin: str = Field(default="", exclude_if=lambda origin: not origin)
 
     @property
     def id(self) -> str:
         """As users write it: ``name/v2``."""
         return f"{self.name}/v{self.version}"
+
+    @property
+    def choices(self) -> frozenset[str]:
+        """The choices learned from, such as ``stage1.kernel=3``; none where only layers were."""
+        return frozenset(name for name in self.features if "=" in name)
 
     @property
     def of_choices(self) -> bool:
@@ -154,29 +162,46 @@ class Catalog:
             )
         predictor = fitted.predictor
         arrays = save_arrays({key: np.ascontiguousarray(array) for key, array in predictor.arrays().items()})
-        folder = self.path / name
+        entry = CatalogEntry(
+            name=name,
+            version=1,
+            kind=predictor.kind,
+            metric=predictor.metric,
+            device=predictor.device,
+            seed=predictor.seed,
+            training_set=fitted.training_set,
+            rows=fitted.validations[0].scores.rows,
+            features=predictor.columns,
+            validations=fitted.validations,
+            versions={"hwnas": version("hwnas"), "numpy": np.__version__, "python": platform.python_version()},
+            created=datetime.now(UTC),
+            files={ARRAYS: FileRecord(bytes=len(arrays), sha256=hashlib.sha256(arrays).hexdigest())},
+        )
+        return self._add(entry, arrays, fitted.learning)
+
+    def copy(self, entry: CatalogEntry, to: "Catalog", name: str) -> CatalogEntry:
+        """Saves a version of this catalog as the next version of a name in another one, which states its origin.
+
+        Raises:
+            InputError: a file of it is damaged, or it cannot be loaded.
+            OSError: the disk refuses; nothing was added.
+        """
+        self.load(entry.id, of_choices=True)
+        arrays = (self.path / entry.name / f"v{entry.version}" / ARRAYS).read_bytes()
+        copied = entry.model_copy(update={"name": name, "origin": f"{self.path}/{entry.id}"})
+        return to._add(copied, arrays, self.learning_curve(entry))
+
+    def _add(self, entry: CatalogEntry, arrays: bytes, learning: Sequence[LearningStep]) -> CatalogEntry:
+        """Adds a version under the entry's name, whole, with the next number."""
+        folder = self.path / entry.name
         temporary = folder / f".new-{uuid4().hex}"
         try:
             write_bytes(temporary / ARRAYS, arrays)
-            write_learning_curve(fitted.learning, temporary)
-            number = max(self._versions(name), default=0) + 1
+            write_learning_curve(learning, temporary)
+            number = max(self._versions(entry.name), default=0) + 1
             while True:
-                entry = CatalogEntry(
-                    name=name,
-                    version=number,
-                    kind=predictor.kind,
-                    metric=predictor.metric,
-                    device=predictor.device,
-                    seed=predictor.seed,
-                    training_set=fitted.training_set,
-                    rows=fitted.validations[0].scores.rows,
-                    features=predictor.columns,
-                    validations=fitted.validations,
-                    versions={"hwnas": version("hwnas"), "numpy": np.__version__, "python": platform.python_version()},
-                    created=datetime.now(UTC),
-                    files={ARRAYS: FileRecord(bytes=len(arrays), sha256=hashlib.sha256(arrays).hexdigest())},
-                )
-                write_json(temporary / MANIFEST, entry.model_dump(mode="json"))
+                added = entry.model_copy(update={"version": number})
+                write_json(temporary / MANIFEST, added.model_dump(mode="json"))
                 try:
                     os.rename(temporary, folder / f"v{number}")
                     break
@@ -188,7 +213,7 @@ class Catalog:
             rmtree(temporary, ignore_errors=True)
             raise
         sync_folder(folder)
-        return entry
+        return added
 
     def promote(self, name: str) -> CatalogEntry:
         """Makes a version the one that its name alone means, whatever is saved later; returns its entry.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_serializer, field_validator, model_validator
 
-from latency_predictors.devices import get_device
+from nas.device_config import DeviceConfig
 from nas.errors import InputError
 from nas.objectives import Constraint, Objective
 from nas.training_config import EarlyStoppingConfig, StandAloneConfig, SupernetConfig, TrainingConfig
@@ -96,40 +96,6 @@ class DataConfig(FileModel):
         if (self.path is None) != (self.name == "digits"):
             raise ValueError("path is required for idx, parquet and folder, and digits has none")
         return self
-
-
-class DeviceConfig(FileModel):
-    """A device to search for.
-
-    Attributes:
-        device: ``local/RUNTIME`` (this machine) or ``ssh/HOST/RUNTIME`` (a board, HOST as ``ssh`` takes it) or
-            ``adb/SERIAL/litert`` (an Android phone);
-            docs/devices.md lists them.
-        precision: of the measured file.
-        threads: of the runtime, pinned.
-        host: NAME where the device is not within reach of this machine, but of that machine of the Ray cluster
-            (`ray.address`) which has the resource ``device:NAME``; measuring runs there.
-    """
-
-    device: str
-    precision: Literal["fp32", "int8"] = "fp32"
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
-
-    @field_validator("device")
-    @classmethod
-    def _device_is_known(cls, name: str) -> str:
-        if get_device(name).suffix == ".safetensors":
-            raise ValueError(
-                f"{name} can be measured and learned with `nas latency`, not searched for: finished networks are no "
-                "files that it runs"
-            )
-        return name
-
-    @property
-    def suffix(self) -> str:
-        """Of the files that the device runs."""
-        return get_device(self.device).suffix
 
 
 class LatencyConfig(FileModel):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nas.api.evaluation import evaluator_of, executor_of, training_device, weights_of
 from nas.api.results import front, pick, read_picks, write_front
-from nas.api.run_predictors import predictors_of, unfitted
+from nas.api.run_predictors import copy_named_predictors, named_predictors, predictors_of, unfitted
 from nas.config import ExperimentConfig, SupernetConfig, load_config
 from nas.errors import InputError, RunError
 from nas.front import Front, FrontPoint
@@ -68,7 +68,7 @@ def start(config: Path | ExperimentConfig, overrides: tuple[str, ...] = (), more
 
     Raises:
         InputError: a mistake in the file, the run was started with another space, data, objectives or seed, or there
-            is nothing to extend.
+            is nothing to extend; or a predictor that `devices` names cannot be used.
         RunError: another process works on this run.
     """
     experiment = config if isinstance(config, ExperimentConfig) else load_config(config, overrides)
@@ -81,7 +81,7 @@ def start(config: Path | ExperimentConfig, overrides: tuple[str, ...] = (), more
     run = Run(path, experiment)
     if more is None:
         with run.locked():
-            return Run.start(experiment, path)
+            return _started(experiment, path)
     if more < 1:
         raise InputError(f"more must be at least 1 evaluation, got {more}")
     if "search.budget" in replaced:
@@ -89,7 +89,15 @@ def start(config: Path | ExperimentConfig, overrides: tuple[str, ...] = (), more
     if not (path / "config.yaml").is_file():
         raise _not_searched(path)
     with run.locked():
-        return Run.start(_extended(experiment, Run(path, experiment), more), path)
+        return _started(_extended(experiment, Run(path, experiment), more), path)
+
+
+def _started(experiment: ExperimentConfig, path: Path) -> Run:
+    if not Run.other_experiment(path, experiment):
+        named_predictors(Run(path, experiment))  # a mistake is told before the directory is that of the experiment
+    run = Run.start(experiment, path)
+    copy_named_predictors(run)
+    return run
 
 
 def _not_searched(path: Path) -> InputError:
@@ -234,6 +242,7 @@ def search(run: Run, progress: ProgressListener = silent) -> dict[str, object]:
     from nas.tracking.session import tracked
 
     with run.locked(), tracked(run, progress) as listener:
+        copy_named_predictors(run)  # where a repair has set one aside
         unfitted(run)  # what cannot be measured is told before hours of training
         loaded = _Loaded(run.config)
         trained = _train(run, loaded, listener) if isinstance(run.config.accuracy, SupernetConfig) else None
@@ -260,7 +269,9 @@ def _search(
         predictors=predictors,
     )
     entries = [Catalog(run.predictors_dir).entry(name) for name in predictors]
-    hashes = {f"predictor of {entry.name}": f"{entry.id} {entry.training_set}" for entry in entries}
+    hashes = {
+        f"predictor of {entry.name}": f"{entry.id} {entry.training_set} {entry.origin}".rstrip() for entry in entries
+    }
     if trained:
         hashes["supernet"] = trained.sha256
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from nas.api.run_predictors import fitted_predictors
+from nas.api.run_predictors import known_predictors, origin_note
 from nas.api.trial import TrialSeconds, try_out
 from nas.config import ExperimentConfig, StandAloneConfig, SupernetConfig, load_config
 from nas.objectives import LEARNED, Constraint, Objective, Value
@@ -169,13 +169,13 @@ def plan(
         run = _new_run(experiment)
     data = load_data(experiment.data).without_test()
     space = experiment.space.load().with_data(image_channels=data.image_channels, classes=data.classes)
-    predictors = fitted_predictors(run)
+    predictors = known_predictors(run)
     known, unknown = _objectives(experiment, predictors)
     costs = AnalyticAndPredictedCosts(
         space,
         known,
         precisions={name: device.precision for name, device in experiment.devices.items()},
-        predictors=predictors,
+        predictors={name: one.predictor for name, one in predictors.items()},
     )
     progress(Progress("plan", 0, 2, f"{_DRAWN} networks of {space.name}"))
     rng = np.random.default_rng(experiment.seed)
@@ -208,6 +208,7 @@ def plan(
         infeasible=infeasible,
         notes=(
             *([f"{other}; this is the plan of a new run, name={run.config.name}"] if other else []),
+            *(f"{name}: {origin_note(one, space)}" for name, one in predictors.items() if one.origin),
             *_notes(experiment, unknown, shown, feasible, infeasible),
         ),
         stages=stages,

@@ -76,7 +76,12 @@ _KINDS = (
     _Kind("checkpoint", "finish/*/checkpoints/*.safetensors", _BEFORE, "sets it aside"),
     _Kind("measurements", "measurements/*.parquet", _MEASURED, f"{_AGAIN} measures where that is needed"),
     _Kind("measurements", "finish/measurements.parquet", "finished files are measured again", "sets it aside"),
-    _Kind("predictor", "predictors/*/v*/*", "the search cannot go on; results stay", f"{_AGAIN} fits it again"),
+    _Kind(
+        "predictor",
+        "predictors/*/v*/*",
+        "the search cannot go on; results stay",
+        f"{_AGAIN} fits it again, or copies it from where the experiment names it",
+    ),
     _Kind(
         "finished network", "finish/*/*", "it is not handed over", "sets its folder aside; `nas finish` makes it again"
     ),

@@ -1,5 +1,6 @@
 """The predictors of a run: those in its folder, and those that are still to be measured and fitted."""
 
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -12,17 +13,115 @@ from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from latency_predictors.base import LatencyPredictor
+    from latency_predictors.catalog import Catalog, CatalogEntry
     from latency_predictors.measurement import Measurement, Metric
 
 
-def fitted_predictors(run: Run) -> "dict[str, LatencyPredictor]":
-    """Returns the predictors that the run has of its devices, by name (`Objective.predictor`)."""
+@dataclass(frozen=True)
+class KnownPredictor:
+    """A predictor that need not be measured for.
+
+    Attributes:
+        catalog: where it is.
+        entry: its version.
+        predictor: itself.
+        origin: of one that `devices` names, ``folder/name/v2``; empty for one that the run fitted.
+    """
+
+    catalog: "Catalog"
+    entry: "CatalogEntry"
+    predictor: "LatencyPredictor"
+    origin: str
+
+
+def known_predictors(run: Run) -> dict[str, KnownPredictor]:
+    """Returns the predictors that the run has, or would copy when it is started, by name (`Objective.predictor`).
+
+    Raises:
+        InputError: one is damaged, or as `named_predictors`.
+    """
     from latency_predictors.catalog import Catalog
 
     catalog = Catalog(run.predictors_dir)
     there = {entry.name for entry in catalog.entries()}
     learned = (Objective(metric, device).predictor for device in run.config.devices for metric in LEARNED)
-    return {name: catalog.load(name) for name in learned if name in there}
+    return {name: _known(catalog, name) for name in learned if name in there} | named_predictors(run)
+
+
+def named_predictors(run: Run) -> dict[str, KnownPredictor]:
+    """Returns the predictors that `devices` names and that the run has no copy of yet, by name there.
+
+    Raises:
+        InputError: one is not there, is damaged, was fitted under other conditions or to another space than the run's,
+            or two tell the same.
+    """
+    from latency_predictors.catalog import Catalog
+
+    space, own = run.config.space.load(), Catalog(run.predictors_dir).entries()
+    taken = {entry.name: entry.origin or "another one, in the run's folder" for entry in own}
+    found: dict[str, KnownPredictor] = {}
+    for device, config in run.config.devices.items():
+        copied = {entry.origin.rpartition("/")[0] for entry in own if entry.name.partition(".")[0] == device}
+        for folder, named in config.predictors:
+            if f"{folder}/{named.partition('/')[0]}" in copied:
+                continue
+            try:
+                known = _known(Catalog(folder), named)
+                known = replace(known, origin=f"{folder}/{known.entry.id}")
+                _check_conditions(known.entry, profile_of(config).id, space)
+                objective = Objective(known.entry.metric, device)
+                name = str(objective.predictor)
+                if name in taken:
+                    raise InputError(f"{known.origin} tells {objective.name}, and so does {taken[name]}: keep one")
+            except InputError as error:
+                raise InputError(f"devices.{device}.predictor: {error}") from None
+            found[name] = known
+            taken[name] = known.origin
+    return found
+
+
+def copy_named_predictors(run: Run) -> None:
+    """Copies the predictors that `devices` names into the run's folder, where they are not there yet.
+
+    Raises:
+        InputError: as `named_predictors`.
+    """
+    from latency_predictors.catalog import Catalog
+
+    for name, known in named_predictors(run).items():
+        known.catalog.copy(known.entry, Catalog(run.predictors_dir), name)
+
+
+def _known(catalog: "Catalog", name: str) -> KnownPredictor:
+    entry = catalog.entry(name)
+    return KnownPredictor(catalog, entry, catalog.load(name), entry.origin)
+
+
+def _check_conditions(entry: "CatalogEntry", profile: str, space: SearchSpace) -> None:
+    if entry.device != profile:
+        raise InputError(
+            f"{entry.id} predicts {entry.device}, and the device is {profile} here: name a predictor of that, or "
+            "change device, precision or threads"
+        )
+    for dimension in space.dimensions:
+        if entry.choices and not entry.choices & {f"{dimension.name}={choice}" for choice in dimension.choices}:
+            raise InputError(
+                f"{entry.id} has learned from networks of another space than {space.name!r} (none had a choice of "
+                f"{dimension.name}): name one that was fitted to networks of this space"
+            )
+
+
+def origin_note(known: KnownPredictor, space: SearchSpace) -> str:
+    """Returns where a predictor that `devices` names comes from, how good it is, and what it has not learned from.
+
+    Args:
+        known: the predictor.
+        space: the run's.
+    """
+    choices = [f"{one.name}={choice}" for one in space.dimensions for choice in one.choices]
+    unseen = [choice for choice in choices if known.entry.choices and choice not in known.entry.choices]
+    guessed = f"; no network had {', '.join(unseen)}, so that its intervals are guesses there" if unseen else ""
+    return f"{known.origin}, a {_described(known.entry)}; nothing is measured for it{guessed}"
 
 
 def predictors_of(run: Run, space: SearchSpace, progress: ProgressListener) -> "dict[str, LatencyPredictor]":
@@ -35,23 +134,29 @@ def predictors_of(run: Run, space: SearchSpace, progress: ProgressListener) -> "
         for name, metric in terms.items():
             with run.stage(f"fit {name}"):
                 entry = catalog.save(name, fit_measured(rows, space, metric))
-            found = entry.validations[0].scores
-            text = (
-                f"{name}: {entry.kind} predictor from {entry.rows} networks; cross-validated: MAPE {found.mape:.1%}, "
-                f"within 10 %: {found.within_10:.0%}, Spearman {found.spearman:.3f}, "
-                f"coverage of the 90 % interval {found.coverage:.0%}"
-            )
-            progress(Progress("fit", 1, 1, text, notable=True))
+            progress(Progress("fit", 1, 1, f"{name}: {_described(entry)}", notable=True))
     predictors = {}
     for term in run.config.parsed_terms:
         if term.predictor is None or term.device is None:
             continue
-        predictor = predictors[term.predictor] = catalog.load(term.predictor)
+        known = _known(catalog, term.predictor)
+        predictors[term.predictor] = known.predictor
+        if known.origin:
+            progress(Progress("fit", 1, 1, f"{term.name}: {origin_note(known, space)}", notable=True))
         asked = profile_of(run.config.devices[term.device]).id
-        if predictor.device != asked:
-            text = f"{term.name} is {asked} in this run, and its predictor was fitted on {predictor.device}"
+        if known.entry.device != asked:
+            text = f"{term.name} is {asked} in this run, and its predictor was fitted on {known.entry.device}"
             progress(Progress("fit", 1, 1, text, notable=True))
     return predictors
+
+
+def _described(entry: "CatalogEntry") -> str:
+    found = entry.validations[0].scores
+    return (
+        f"{entry.kind} predictor from {entry.rows} networks; cross-validated: MAPE {found.mape:.1%}, "
+        f"within 10 %: {found.within_10:.0%}, Spearman {found.spearman:.3f}, "
+        f"coverage of the 90 % interval {found.coverage:.0%}"
+    )
 
 
 def unfitted(run: Run) -> "dict[str, dict[str, Metric]]":

@@ -13,10 +13,12 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from nas.api.run_predictors import named_predictors
 from nas.config import ExperimentConfig, load_config, without_password
 from nas.errors import InputError, RunError
+from nas.run import Run
 
-_CONFIG, _SPACE = "experiment.yaml", "space.yaml"
+_CONFIG, _SPACE, _PREDICTORS = "experiment.yaml", "space.yaml", "predictors"
 _RUNNING = ("PENDING", "RUNNING")
 _POLL_SECONDS = 1.0
 
@@ -68,9 +70,9 @@ def submit(
 ) -> SubmittedJob:
     """Starts ``nas run`` for an experiment as a job on a cluster.
 
-    The resolved experiment is uploaded, with its space where that is a file. Data must be on the cluster already. The
-    run's directory is on the machine that runs the job, the cluster's head. Submitting again resumes the run, or finds
-    its job still running: one job of a run runs at a time.
+    The resolved experiment is uploaded, with its space where that is a file and the predictors that it names. Data
+    must be on the cluster already. The run's directory is on the machine that runs the job, the cluster's head.
+    Submitting again resumes the run, or finds its job still running: one job of a run runs at a time.
 
     Args:
         config: the experiment's file.
@@ -81,7 +83,8 @@ def submit(
         log: gets each line that the job prints, while it is followed.
 
     Raises:
-        InputError: a mistake in the file or an override, `runs_dir` is not an absolute path, or a URL has a password.
+        InputError: a mistake in the file or an override, `runs_dir` is not an absolute path, a URL has a password, or a
+            predictor that `devices` names cannot be used.
         RunError: nothing answers at the address, it refuses the token, or the job server's parts of Ray are missing.
     """
     experiment = load_config(config, (*overrides, "ray.address=auto"))
@@ -123,6 +126,16 @@ def submit(
 
 def _write(experiment: ExperimentConfig, folder: Path) -> None:
     """Writes what a job needs."""
+    from latency_predictors.catalog import Catalog
+
+    predictors = named_predictors(Run(folder, experiment))
+    for name, known in predictors.items():
+        known.catalog.copy(known.entry, Catalog(folder / _PREDICTORS), name)
+    devices = {}
+    for device, config in experiment.devices.items():
+        own = tuple(f"{_PREDICTORS}/{name}" for name in predictors if name.partition(".")[0] == device)
+        devices[device] = config.model_copy(update={"predictor": own})
+    experiment = experiment.model_copy(update={"devices": devices})
     space = Path(experiment.space.name)
     if space.is_file():
         shutil.copy(space, folder / _SPACE)

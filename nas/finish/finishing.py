@@ -85,7 +85,7 @@ class Finishing:
         Raises:
             InputError: a file of weights is missing or damaged, or an architecture is not of the space.
             RunError: a training diverges.
-            DeviceError: a device cannot measure.
+            DeviceError: a device cannot measure, and the experiment names no predictor of it.
             HwnasError: the TensorFlow process died.
         """
         identities = {pick.architecture.key: self._identity(pick) for pick in picks}
@@ -135,7 +135,8 @@ class Finishing:
             "std": self.data.std,
             "config": self.config.model_dump(mode="json", exclude={"models"}),
             "devices": {
-                name: device.model_dump(mode="json", exclude={"host"}) for name, device in self.devices.items()
+                name: device.model_dump(mode="json", exclude={"host", "predictor"})
+                for name, device in self.devices.items()
             },
             "constraints": [constraint.text for constraint in self.constraints],
             "seed": self.seed,

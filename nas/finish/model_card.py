@@ -144,14 +144,16 @@ def _latency(files: Sequence[FileReport]) -> list[str]:
     rows = [_latency_row(file, latency) for file in files for latency in file.latencies]
     if not rows:
         return ["No file was measured."]
-    machines = sorted({f"{x.runtime_version} on {x.processor}" for file in files for x in file.latencies})
+    measured = [latency for file in files for latency in file.latencies if latency.processor]
+    machines = sorted({f"{x.runtime_version} on {x.processor}" for x in measured})
     return [
         *_table(
             ["file", "device", "predicted, 90 % interval", "constraint", "measured, 95 % interval", "promise"], rows
         ),
         "",
         "Milliseconds for one image. A promise is kept where the measured latency is at most the upper end of the "
-        f"predicted interval and within the experiment's constraints. Measured with {' and '.join(machines)}.",
+        "predicted interval and within the experiment's constraints."
+        + (f" Measured with {' and '.join(machines)}." if machines else ""),
         *(line for file in files for latency in file.latencies for line in _other_costs(file, latency)),
     ]
 

@@ -1,11 +1,13 @@
 """The latency, energy and memory of finished files, measured and held against what the search promised."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from latency_predictors.devices.base import DeviceError
 from latency_predictors.measurement import DeviceProfile, Measurement
 from latency_predictors.session import measure_files
 from latency_predictors.store import MeasurementSet
@@ -14,6 +16,8 @@ from nas.finish.export import FileKind
 from nas.finish.report import CostReport, LatencyReport, Outcome
 from nas.objectives import LEARNED, Constraint, Objective, Value
 from search_spaces.architecture import Architecture
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def measure_latencies(
         By path, in the order of `targets`.
 
     Raises:
-        DeviceError: a device cannot measure.
+        DeviceError: a device cannot measure; of one whose predictor the experiment names, the reports say so instead.
     """
     groups: dict[Target, list[FinishedFile]] = defaultdict(list)
     for file in files:
@@ -106,36 +110,51 @@ def measure_latencies(
             from nas.search.executors.device_host import measure_files_on  # with Ray
 
             measure = partial(measure_files_on, host, ray)
-        rows = measure(
-            [file.path for file in group],
-            target.profile,
-            architectures=[file.architecture for file in group],
-            preset=preset,
-            seed=seed,
-            store=store,
-            progress=told,
-        )
+        rows: Sequence[Measurement | None]
+        unreached = ""
+        try:
+            rows = measure(
+                [file.path for file in group],
+                target.profile,
+                architectures=[file.architecture for file in group],
+                preset=preset,
+                seed=seed,
+                store=store,
+                progress=told,
+            )
+        except DeviceError as error:
+            if not (target.device and devices[target.device].predictor):
+                raise
+            # Its search did not need the device: the files are handed over, and measured when finishing is repeated.
+            logger.warning("%s: nothing is measured, finish again when it can be: %s", target.device, error)
+            rows, unreached = [None] * len(group), str(error)
         for file, row in zip(group, rows, strict=True):
             predicted = file.expected.get(target.objective) if target.objective else None
-            report = latency_report(target, row, predicted, constraints)
+            report = latency_report(target, row, predicted, constraints, unreached)
             others = cost_reports(target, row, file.expected, constraints)
             reports[file.path].append(report.model_copy(update={"other_costs": others}))
     return reports
 
 
 def latency_report(
-    target: Target, row: Measurement, predicted: Value | None, constraints: Sequence[Constraint]
+    target: Target,
+    row: Measurement | None,
+    predicted: Value | None,
+    constraints: Sequence[Constraint],
+    unreached: str = "",
 ) -> LatencyReport:
     """Returns a measurement beside what was promised.
 
     Args:
         target: where it was measured.
-        row: the measurement.
+        row: the measurement; None where the device could not be reached.
         predicted: the latency that the search knew; None where it knew none.
         constraints: the experiment's; those on this latency count.
+        unreached: why it could not be reached.
     """
     bounds = [constraint for constraint in constraints if constraint.objective.name == target.objective]
-    measured = row.latency_ms if row.usable else None
+    usable = row if row and row.usable else None
+    measured = usable.latency_ms if usable else None
     return LatencyReport(
         device=target.device,
         profile=target.profile.id,
@@ -143,26 +162,26 @@ def latency_report(
         predicted_lower_ms=predicted.lower if predicted else None,
         predicted_upper_ms=predicted.upper if predicted else None,
         constraints=tuple(bound.text for bound in bounds),
-        processor=row.environment.cpu,
-        runtime_version=row.environment.runtime,
+        processor=row.environment.cpu if row else "",
+        runtime_version=row.environment.runtime if row else "",
         measured_ms=measured,
-        measured_lower_ms=row.lower_ms if row.usable else None,
-        measured_upper_ms=row.upper_ms if row.usable else None,
-        verdict=row.verdict,
-        reason=row.reason,
+        measured_lower_ms=usable.lower_ms if usable else None,
+        measured_upper_ms=usable.upper_ms if usable else None,
+        verdict=row.verdict if row else "refused",
+        reason=row.reason if row else unreached,
         outcome=_outcome(measured, predicted, bounds),
         inside_interval=_inside(measured, predicted),
     )
 
 
 def cost_reports(
-    target: Target, row: Measurement, expected: Mapping[str, Value], constraints: Sequence[Constraint]
+    target: Target, row: Measurement | None, expected: Mapping[str, Value], constraints: Sequence[Constraint]
 ) -> tuple[CostReport, ...]:
     """Returns the energy and memory that came with a measurement, each beside what was promised of it.
 
     Args:
         target: where it was measured.
-        row: the measurement.
+        row: the measurement; None where the device could not be reached.
         expected: what the search knew, by objective name.
         constraints: the experiment's; those on the cost count.
     """
@@ -171,7 +190,7 @@ def cost_reports(
         predicted = expected.get(objective.name)
         if predicted is None:
             continue
-        measured = getattr(row, objective.metric) if row.usable else None
+        measured = getattr(row, objective.metric) if row and row.usable else None
         bounds = [constraint for constraint in constraints if constraint.objective == objective]
         reports.append(
             CostReport(

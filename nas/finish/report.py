@@ -110,9 +110,9 @@ class LatencyReport(FileModel):
         predicted_lower_ms: lower end of the prediction's 90 % interval.
         predicted_upper_ms: upper end of the prediction's 90 % interval.
         constraints: the experiment's bounds on this latency.
-        processor: that it was measured on.
-        runtime_version: that it was measured with.
-        measured_ms: null where the measurement was refused.
+        processor: that it was measured on; empty where the device could not be reached.
+        runtime_version: that it was measured with; empty likewise.
+        measured_ms: null where the measurement was refused, or the device could not be reached.
         measured_lower_ms: lower end of the measurement's 95 % interval.
         measured_upper_ms: upper end of the measurement's 95 % interval.
         verdict: on the measurement.

@@ -1,12 +1,17 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+from latency_predictors.devices.base import DeviceError
 from latency_predictors.measurement import DeviceProfile, Measurement
-from nas.config import DeviceConfig
+from latency_predictors.store import MeasurementSet
+from nas.config import DeviceConfig, RayConfig
 from nas.finish.export import FILE_KINDS
-from nas.finish.remeasure import Target, cost_reports, latency_report, targets
+from nas.finish.remeasure import FinishedFile, Target, cost_reports, latency_report, measure_latencies, targets
+from nas.finish.report import LatencyReport
 from nas.objectives import Constraint, Value
+from search_spaces.space import load_space
 from tests.nas.finish.parts import measurement
 
 INT8_ONNX = FILE_KINDS[1]
@@ -76,6 +81,28 @@ def test_energy_and_memory_that_the_search_promised_are_held_against_what_came_w
     bound = Constraint.parse("peak_memory_mb@cpu <= 1.05")
     assert [cost.outcome for cost in cost_reports(CPU, measured, expected, [bound])] == ["not measured", "broken"]
     assert not cost_reports(CPU, measured, {"latency_ms@cpu": PREDICTED}, [])
+
+
+def test_a_device_out_of_reach_stops_finishing_only_where_its_search_needed_it(tmp_path: Path) -> None:
+    kind = FILE_KINDS[3]
+    path = tmp_path / kind.name
+    path.write_bytes(b"a network")
+    file = FinishedFile(path, kind, load_space("tiny").smallest(), {"latency_ms@phone": PREDICTED})
+
+    def measured(predictor: tuple[str, ...]) -> LatencyReport:
+        phone = DeviceConfig(device="adb/NOWHERE/litert", precision="int8", predictor=predictor)
+        ((report,),) = measure_latencies(
+            [file], {"phone": phone}, [], ray=RayConfig(), preset="quick", seed=0,
+            store=MeasurementSet(tmp_path / "m.parquet"), progress=lambda *_: None,
+        ).values()  # fmt: skip
+        return report
+
+    with pytest.raises(DeviceError, match="adb") as error:
+        measured(())
+    report = measured(("predictors/phone/v1",))
+    assert (report.outcome, report.measured_ms, report.inside_interval) == ("not measured", None, None)
+    assert (report.verdict, report.reason, report.processor) == ("refused", str(error.value), "")
+    assert report.predicted_ms == PREDICTED.value
 
 
 def test_the_reason_of_a_refused_measurement_is_passed_on() -> None:
