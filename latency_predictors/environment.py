@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
+NOT_STATED = "not stated"
+"""In place of what a table of others does not tell."""
+
 
 @dataclass(frozen=True)
 class Environment:

@@ -12,6 +12,8 @@ Rule = Literal[
     "impossible",
     "disagreeing_duplicates",
     "mixed_conditions",
+    "session_drift",
+    "unknown_network",
     "long_tail",
     "scattered",
 ]
@@ -33,6 +35,11 @@ _ADVICE: dict[Rule, tuple[str, str]] = {
         "measure these networks again",
     ),
     "mixed_conditions": ("rows of different conditions cannot be told apart", "complete or drop them"),
+    "session_drift": (
+        "the device was not in its usual state, and these rows are off by an unknown amount",
+        "measure them again or drop them",
+    ),
+    "unknown_network": ("they cannot be learned from", "give arch as integers, or leave them out"),
     "long_tail": ("means follow the tail and not the network", "learn the median"),
     "scattered": ("the device was disturbed", "measure them again or give them less weight"),
 }

@@ -8,7 +8,6 @@ just the value.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +16,18 @@ from typing import Any, cast, get_args
 
 import pyarrow as pa
 
-from latency_predictors.environment import Environment
+from latency_predictors.architecture_cell import UnknownNetworkError, decode_architecture
+from latency_predictors.environment import NOT_STATED, Environment
 from latency_predictors.finding import Finding, Rule
 from latency_predictors.lint import lint
+from latency_predictors.measured_column import latencies_ms, number_of
 from latency_predictors.measurement import DeviceProfile, Measurement
 from latency_predictors.statistics import Verdict
 from search_spaces.architecture import Architecture
 from search_spaces.cost import Precision
-from search_spaces.encodings import encoding, list_encodings
 from search_spaces.errors import InputError
 
 PRESET = "imported"
-NOT_STATED = "not stated"
 VERDICTS: dict[Rule, Verdict] = {"whole_milliseconds": "noisy", "long_tail": "noisy", "scattered": "noisy"}
 """Of rows that break a rule; refused where none is named here."""
 Row = Mapping[str, Any]  # Any: cells of a table
@@ -40,7 +39,7 @@ class ImportedTable:
 
     Attributes:
         measurements: one for each row, in order.
-        findings: of the linter.
+        findings: of the linter, and which rows name networks that this product cannot build.
     """
 
     measurements: tuple[Measurement, ...]
@@ -68,51 +67,34 @@ def import_table(
         threads: likewise.
 
     Raises:
-        InputError: the table lacks a column, a row lacks its precision or space and no option gives it, or an
-            architecture cannot be read.
+        InputError: the table lacks a column, a row lacks its precision or space and no option gives it, or a vector
+            cannot be read.
     """
     findings = lint(table)
     broken: dict[int, list[Finding]] = {}
     for finding in findings:
         for row in finding.rows:
             broken.setdefault(row, []).append(finding)
+    values = latencies_ms(table).tolist()
     measurements = []
-    for number, row in enumerate(table.to_pylist()):
+    unknown: dict[str, list[int]] = {}
+    for number, (row, value) in enumerate(zip(table.to_pylist(), values, strict=True)):
         try:
-            measurements.append(_measurement(row, broken.get(number, ()), source, at, space, precision, threads))
+            found = _measurement(row, value, broken.get(number, ()), source, at, space, precision, threads)
         except ValueError as error:
             raise InputError(f"{source}, row {number}: {error}") from None
+        if found.architecture is None:
+            unknown.setdefault(found.profile.device, []).append(number)
+        measurements.append(found)
+    for device, rows in unknown.items():
+        what = f"{len(rows)} rows are of no network that this product can build ({measurements[rows[0]].key}, ...)"
+        findings.append(Finding("unknown_network", device, tuple(rows), what))
     return ImportedTable(tuple(measurements), tuple(findings))
-
-
-def decode_architecture(text: str, space: str) -> Architecture:
-    """Returns the architecture of a cell of ``arch``.
-
-    An integer vector of an unknown encoding becomes an architecture with a dimension for each place (``place00``, ...).
-
-    Raises:
-        InputError: neither a list of integers that the encoding has nor an architecture of this product.
-    """
-    try:
-        data = json.loads(text)
-    except ValueError:
-        data = None
-    if isinstance(data, dict):
-        return Architecture.from_json(text)
-    if not isinstance(data, list) or not all(type(number) is int for number in data):
-        raise InputError(f"an architecture must be a JSON list of integers, got {text[:80]!r}")
-    if space in list_encodings():
-        return encoding(space).decode(data)
-    return Architecture(space, tuple((f"place{place:02}", number) for place, number in enumerate(data)))
-
-
-def is_vector(architecture: Architecture) -> bool:
-    """Returns whether an architecture is an integer vector of an unknown encoding (`decode_architecture`)."""
-    return bool(architecture.values) and all(name.startswith("place") for name, _ in architecture.values)
 
 
 def _measurement(
     row: Row,
+    value: float,
     findings: Sequence[Finding],
     source: str,
     at: datetime,
@@ -123,23 +105,24 @@ def _measurement(
     space = row.get("space") or space
     if not space:
         raise InputError("no column names its space: give --space")
-    architecture = decode_architecture(row["arch"], space)
+    architecture, unknown = _architecture(row, space)
     stated = row.get("precision")
     stated = precision if stated in {None, "unknown"} else stated
     if stated not in get_args(Precision):
         known = ", ".join(get_args(Precision))
         raise InputError(f"its precision is {stated or 'not stated'}: give --precision ({known}), or leave the row out")
-    latency, half_width = _value(row)
-    verdict, reason = _verdict(row, findings)
+    written = architecture.key if architecture else str(row["arch"] or row.get("model") or NOT_STATED)
+    latency, half_width = _interval(row, value)
+    verdict, reason = _verdict(row, findings, unknown)
+    stated_threads = number_of(row.get("threads")) or number_of(row.get("cpu_threads"))
+    energy = number_of(row.get("energy_mj"))
     runtime = row.get("runtime") or "unknown"
     measured = row.get("measured_at")
     return Measurement(
-        key=architecture.key,
+        key=written,
         architecture=architecture,
-        network_hash=hashlib.sha256(architecture.to_json().encode()).hexdigest()[:12],
-        profile=DeviceProfile(
-            row["device"], cast(Precision, stated), int(row.get("threads") or row.get("cpu_threads") or threads)
-        ),
+        network_hash=hashlib.sha256((architecture.to_json() if architecture else written).encode()).hexdigest()[:12],
+        profile=DeviceProfile(row["device"], cast(Precision, stated), int(stated_threads or threads)),
         environment=Environment(
             NOT_STATED, 1, NOT_STATED, f"imported from {row.get('source') or source}", NOT_STATED, NOT_STATED
         ),
@@ -154,33 +137,41 @@ def _measurement(
         latency_ms=latency,
         lower_ms=None if latency is None else latency - min(half_width, 0.9 * latency),
         upper_ms=None if latency is None else latency + half_width,
-        peak_memory_mb=row.get("peak_memory_mb"),
-        energy_mj=row.get("energy_mj"),
-        energy_source=NOT_STATED if row.get("energy_mj") else None,
+        peak_memory_mb=number_of(row.get("peak_memory_mb")),
+        energy_mj=energy,
+        energy_source=NOT_STATED if energy else None,
     )
 
 
-def _value(row: Row) -> tuple[float | None, float]:
-    """Returns the latency of a row and how far it may be off, both in milliseconds."""
-    latency, throughput = row.get("latency_ms"), row.get("throughput_ips")
-    if latency is None and throughput:
-        latency = 1000 / throughput
-    if latency is None or not (math.isfinite(latency) and latency > 0):
+def _architecture(row: Row, space: str) -> tuple[Architecture | None, str]:
+    """Returns the architecture of a row, or None and why it has none."""
+    side = number_of(row.get("image_size"))
+    try:
+        return decode_architecture(row["arch"], space, None if side is None else int(side)), ""
+    except UnknownNetworkError as error:
+        return None, f"unknown_network: {error}"
+
+
+def _interval(row: Row, value: float) -> tuple[float | None, float]:
+    """Returns the latency of a row, None where its value is none, and how far it may be off, both in milliseconds."""
+    if not (math.isfinite(value) and value > 0):
         return None, 0.0
-    spread = math.sqrt(row.get("latency_var_ms2") or 0.0) or latency * (row.get("throughput_std_ips") or 0.0) / (
-        throughput or 1.0
-    )
-    rounding = 0.5 if latency == round(latency) else 0.0
-    return float(latency), max(1.96 * spread, rounding)
+    throughput, deviation = number_of(row.get("throughput_ips")), number_of(row.get("throughput_std_ips"))
+    spread = math.sqrt(number_of(row.get("latency_var_ms2")) or 0.0) or value * (deviation or 0.0) / (throughput or 1.0)
+    rounding = 0.5 if value == round(value) else 0.0
+    return value, max(1.96 * spread, rounding)
 
 
-def _verdict(row: Row, findings: Sequence[Finding]) -> tuple[Verdict, str]:
-    """Returns the linter's word, unless the row is of a batch: a measurement is of one image."""
+def _verdict(row: Row, findings: Sequence[Finding], unknown: str) -> tuple[Verdict, str]:
+    """Returns the linter's word, unless it is of no network, or of a batch: a measurement is of one image."""
     verdicts = [VERDICTS.get(finding.rule, "refused") for finding in findings]
     reasons = [f"{finding.rule}: {finding.consequence}" for finding in findings]
-    batch = row.get("batch_size") or row.get("latency_batch_size") or 1
+    if unknown:
+        verdicts.append("refused")
+        reasons.append(unknown)
+    batch = number_of(row.get("batch_size")) or number_of(row.get("latency_batch_size")) or 1
     if batch != 1:
         verdicts.append("refused")
-        reasons.append(f"a batch of {batch} images, not one")
+        reasons.append(f"a batch of {batch:g} images, not one")
     verdict: Verdict = "refused" if "refused" in verdicts else "noisy" if verdicts else "accepted"
     return verdict, "; ".join(reasons)

@@ -4,18 +4,17 @@ A table has the columns of the shared schema; only ``arch``, ``device`` and ``la
 needed. Rows are judged within a *column*: one device under one set of conditions (runtime, precision, batch size, ...).
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latency_predictors.finding import Finding, Rule
-from search_spaces.cost import network_cost
-from search_spaces.encodings import encoding, list_encodings
+from latency_predictors.features import CLASSES, FEATURE_NAMES
+from latency_predictors.finding import Finding
+from latency_predictors.measured_column import MeasuredColumn, latencies_ms, measured_columns, refused
+from latency_predictors.session_drift import drifted_rows
+from latency_predictors.two_levels import FACTOR, FACTOR_OF_NUMBERS, Levels, explained_by, find_levels
 from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -41,55 +40,13 @@ PEAK_MACS_PER_MS: dict[str, float] = {
     "mobile_gpu": 5e9, "vpu": 5e9, "dsp": 3e10, "npu": 5e10, "fpga": 2e10, "tpu": 5e11, "gpu": 1e12, "asic": 1e12,
 }  # fmt: skip
 """Multiply-accumulates a millisecond that no device of a class reaches (vendors' peaks of 2023, INT8, rounded up)."""
-_CONDITIONS = (
-    "runtime", "precision", "batch_size", "latency_batch_size", "threads", "cpu_threads", "task", "image_size",
-    "system_name", "source", "org", "round",
-)  # fmt: skip
+PEAK_OF_ANY = max(PEAK_MACS_PER_MS.values())
+PEAK_OF_ONE_IMAGE = 5e9
+"""Likewise, of no class, for the latency of a single image, which leaves most of a large device idle: an A100 that is
+kept busy computes 6e9 on networks of Accel-NASBench, and a tenth of that one image at a time."""
+LEVELS_SAMPLE = 400
+"""Rows that tell whether a column lies at two levels, before all of it is worked out."""
 _NAMED_CONDITIONS = ("batch_size", "precision")
-
-
-@dataclass(frozen=True)
-class _Column:
-    """One device under one set of conditions.
-
-    Attributes:
-        device: its name.
-        rows: ``(n,)``, numbers in the table.
-        values: ``(n,)`` milliseconds.
-        table: all of it.
-    """
-
-    device: str
-    rows: Integers
-    values: Floats
-    table: pa.Table
-
-    def take(self, name: str) -> list[object]:
-        """Returns the column's cells of one field; None where the table lacks it."""
-        if name not in self.table.column_names:
-            return [None] * len(self.rows)
-        found: list[object] = self.table[name].take(pa.array(self.rows)).to_pylist()
-        return found
-
-    def numbers(self, name: str) -> Floats:
-        """Returns the same as floats; NaN where there is none."""
-        return np.array([np.nan if cell is None else float(str(cell)) for cell in self.take(name)])
-
-    @cached_property
-    def vectors(self) -> Integers | None:
-        """The architectures ``(n, d)`` as integers; None where they are not vectors of one length."""
-        try:
-            vectors = [json.loads(str(text)) for text in self.take("arch")]
-        except ValueError:
-            return None
-        lengths = {len(vector) if isinstance(vector, list) else -1 for vector in vectors}
-        if len(lengths) != 1 or min(lengths) < 1 or not all(isinstance(n, int) for v in vectors for n in v):
-            return None
-        return np.array(vectors, dtype=np.int64)
-
-    def finding(self, rule: Rule, mask: NDArray[np.bool_], what: str) -> Finding:
-        """Returns a finding on some of the rows."""
-        return Finding(rule, self.device, tuple(int(row) for row in self.rows[mask]), what)
 
 
 def lint(table: pa.Table) -> list[Finding]:
@@ -106,35 +63,17 @@ def lint(table: pa.Table) -> list[Finding]:
     if not {"latency_ms", "throughput_ips"} & set(table.column_names):
         raise InputError("a table of measurements needs the column 'latency_ms' or 'throughput_ips'")
     findings = _impossible_values(table)
-    for column in _columns(table):
+    for column in measured_columns(table):
         for rule in _RULES:
             findings.extend(rule(column))
     findings.extend(_mixed_conditions(table))
     return findings
 
 
-def _values(table: pa.Table) -> Floats:
-    """Returns milliseconds for each row; NaN where the table has none."""
-    values = np.full(len(table), np.nan)
-    if "latency_ms" in table.column_names:
-        values = np.array(table["latency_ms"].to_pylist(), dtype=np.float64)
-    if "throughput_ips" in table.column_names:
-        throughput = np.array(table["throughput_ips"].to_pylist(), dtype=np.float64)
-        with np.errstate(divide="ignore"):
-            values = np.where(np.isnan(values), 1000 / throughput, values)
-    return values
-
-
-def _refused(table: pa.Table) -> NDArray[np.bool_]:
-    if "verdict" not in table.column_names:
-        return np.zeros(len(table), bool)
-    return np.array([verdict == "refused" for verdict in table["verdict"].to_pylist()], dtype=bool)
-
-
 def _impossible_values(table: pa.Table) -> list[Finding]:
-    values = _values(table)
+    values = latencies_ms(table)
     found: dict[str, list[int]] = {}
-    for row in np.flatnonzero(~(np.isfinite(values) & (values > 0) | _refused(table))):
+    for row in np.flatnonzero(~(np.isfinite(values) & (values > 0) | refused(table))):
         found.setdefault(table["device"][int(row)].as_py(), []).append(int(row))
     return [
         Finding("impossible", device, tuple(rows), f"{len(rows)} rows have no latency above zero")
@@ -142,21 +81,7 @@ def _impossible_values(table: pa.Table) -> list[Finding]:
     ]
 
 
-def _columns(table: pa.Table) -> Iterator[_Column]:
-    values = _values(table)
-    names = ["device", *(name for name in _CONDITIONS if name in table.column_names)]
-    keys = list(zip(*(table[name].to_pylist() for name in names), strict=True))
-    rows: dict[tuple[object, ...], list[int]] = {}
-    judged = np.isfinite(values) & (values > 0) & ~_refused(table)
-    for row, key in enumerate(keys):
-        if judged[row]:
-            rows.setdefault(key, []).append(row)
-    for key, members in rows.items():
-        numbers = np.array(members)
-        yield _Column(str(key[0]), numbers, values[numbers], table)
-
-
-def _not_measured(column: _Column) -> Iterator[Finding]:
+def _not_measured(column: MeasuredColumn) -> Iterator[Finding]:
     for kind in dict.fromkeys(column.take("kind")):
         if kind not in {None, "measured"}:
             mask = np.array([found == kind for found in column.take("kind")])
@@ -167,12 +92,12 @@ def _not_measured(column: _Column) -> Iterator[Finding]:
             )
 
 
-def _additive(column: _Column) -> Iterator[Finding]:
+def _additive(column: MeasuredColumn) -> Iterator[Finding]:
     vectors = column.vectors
     if vectors is None:
         return
-    blocks = np.hstack([(place[:, None] == np.unique(place)).astype(float) for place in vectors.T])
-    if len(blocks) < 2 * blocks.shape[1] or np.ptp(column.values) == 0:
+    blocks = _one_hot(vectors)
+    if not _enough(blocks) or np.ptp(column.values) == 0:
         return
     some = np.linspace(0, len(blocks) - 1, min(len(blocks), 10 * blocks.shape[1])).astype(int)
     costs = np.linalg.lstsq(blocks[some], column.values[some], rcond=None)[0]
@@ -185,7 +110,17 @@ def _additive(column: _Column) -> Iterator[Finding]:
         )
 
 
-def _whole_milliseconds(column: _Column) -> Iterator[Finding]:
+def _one_hot(vectors: Integers) -> Floats:
+    return np.hstack([(place[:, None] == np.unique(place)).astype(float) for place in vectors.T])
+
+
+def _enough(blocks: Floats) -> bool:
+    """Returns whether there are rows enough to tell what each choice costs."""
+    rows, choices = blocks.shape
+    return bool(rows >= 2 * choices)
+
+
+def _whole_milliseconds(column: MeasuredColumn) -> Iterator[Finding]:
     whole = np.abs(column.values - np.round(column.values)) < 1e-6
     error = 0.5 / float(np.median(column.values))
     if len(whole) >= 5 and whole.mean() >= WHOLE_SHARE and error > WHOLE_ERROR:
@@ -196,7 +131,7 @@ def _whole_milliseconds(column: _Column) -> Iterator[Finding]:
         )
 
 
-def _far_below(column: _Column) -> Iterator[Finding]:
+def _far_below(column: MeasuredColumn) -> Iterator[Finding]:
     """Rows far below the rest: seconds written as milliseconds, or networks that do not compute anything."""
     if len(column.rows) < 20:
         return
@@ -222,7 +157,7 @@ def _far_below(column: _Column) -> Iterator[Finding]:
         )
 
 
-def _dead_cells(column: _Column) -> NDArray[np.bool_]:
+def _dead_cells(column: MeasuredColumn) -> NDArray[np.bool_]:
     """Returns which rows are NAS-Bench-201 cells with no arithmetic between input and output."""
     spaces, vectors = column.take("space"), column.vectors
     if set(spaces) != {"nasbench201"} or vectors is None or vectors.shape[1] != 6:
@@ -233,31 +168,72 @@ def _dead_cells(column: _Column) -> NDArray[np.bool_]:
     return dead
 
 
-def _impossible_speed(column: _Column) -> Iterator[Finding]:
-    """Faster than the arithmetic peak of the device's class; many rows at once point to the unit."""
-    space, device_class = column.take("space")[0], column.take("device_class")[0]
-    vectors = column.vectors
-    if space not in list_encodings() or device_class not in PEAK_MACS_PER_MS or vectors is None:
-        return
-    public = encoding(str(space))
-    batch = np.nan_to_num(column.numbers("batch_size"), nan=1.0)
+def _impossible_speed(column: MeasuredColumn) -> Iterator[Finding]:
+    """Faster than the arithmetic peak of the device's class, or of any; many rows at once point to the unit."""
     fastest = np.argsort(column.values)[:20]  # enough to judge a column; the slow rows cannot be impossible alone
-    layers = public.search_space.layers
-    macs = np.array([network_cost(layers(public.decode(vector))).macs for vector in vectors[fastest].tolist()])
+    features = column.physical(fastest)
+    if features is None:
+        return
+    macs = features[:, [FEATURE_NAMES.index(f"{kind}.macs") for kind in CLASSES]].sum(axis=1)
+    batch = np.nan_to_num(column.numbers("batch_size")[fastest], nan=1.0)
+    device_class = str(column.take("device_class")[0])
+    if device_class in PEAK_MACS_PER_MS:
+        peak, device = np.full(len(fastest), PEAK_MACS_PER_MS[device_class]), device_class
+    else:
+        single = np.isfinite(column.numbers("latency_ms")[fastest]) & (batch <= 1)
+        peak, device = np.where(single, PEAK_OF_ONE_IMAGE, PEAK_OF_ANY), "device"
     mask = np.zeros(len(column.rows), bool)
-    mask[fastest] = macs * batch[fastest] / column.values[fastest] > PEAK_MACS_PER_MS[str(device_class)]
+    mask[fastest] = macs * batch / column.values[fastest] > peak
     if mask.any():
         yield column.finding(
             "impossible",
             mask,
-            f"at least {mask.sum()} rows are faster than any {device_class} computes (seconds for milliseconds?)",
+            f"at least {mask.sum()} rows are faster than any {device} computes (seconds for milliseconds?)",
         )
 
 
-def _duplicates(column: _Column) -> Iterator[Finding]:
+def _two_levels(column: MeasuredColumn) -> Iterator[Finding]:
+    """Rows a constant factor from the others of their kind: other batch sizes or precisions under one label."""
+    everything = np.arange(len(column.rows))
+    sample = np.linspace(0, len(everything) - 1, min(len(everything), LEVELS_SAMPLE)).astype(np.int64)
+    if _levels(column, sample) is None:
+        return
+    levels = _levels(column, everything)
+    if levels is None:
+        return
+    few, word = levels.upper, "slower"
+    if 2 * few.sum() > len(few):
+        few, word = ~few, "faster"
+    yield column.finding(
+        "mixed_conditions",
+        few,
+        f"{few.sum()} of {len(everything)} rows are about {levels.factor:.2g} times {word} than the other networks "
+        "tell (another batch size or precision?)",
+    )
+
+
+def _levels(column: MeasuredColumn, places: Integers) -> Levels | None:
+    physical = column.physical(places)
+    if physical is not None:
+        return find_levels(column.values[places], explained_by(physical), FACTOR)
+    if column.vectors is None:
+        return None
+    choices = _one_hot(column.vectors[places])
+    return find_levels(column.values[places], choices, FACTOR_OF_NUMBERS) if _enough(choices) else None
+
+
+def _session_drift(column: MeasuredColumn) -> Iterator[Finding]:
+    found = drifted_rows(column)
+    if found is not None:
+        mask, what = found
+        yield column.finding("session_drift", mask, f"{mask.sum()} rows were measured while {what}")
+
+
+def _duplicates(column: MeasuredColumn) -> Iterator[Finding]:
     rows: dict[object, list[int]] = {}
     for index, arch in enumerate(column.take("arch")):
-        rows.setdefault(arch, []).append(index)
+        if arch is not None:
+            rows.setdefault(arch, []).append(index)
     apart = np.zeros(len(column.rows), bool)
     for members in rows.values():
         values = column.values[members]
@@ -271,7 +247,7 @@ def _duplicates(column: _Column) -> Iterator[Finding]:
         )
 
 
-def _long_tail(column: _Column) -> Iterator[Finding]:
+def _long_tail(column: MeasuredColumn) -> Iterator[Finding]:
     median, high = (
         column.numbers("latency_p50_ms" if "latency_p50_ms" in column.table.column_names else "p50_ms"),
         column.numbers("latency_p90_ms" if "latency_p90_ms" in column.table.column_names else "p90_ms"),
@@ -285,7 +261,7 @@ def _long_tail(column: _Column) -> Iterator[Finding]:
         )
 
 
-def _scattered(column: _Column) -> Iterator[Finding]:
+def _scattered(column: MeasuredColumn) -> Iterator[Finding]:
     spread = np.sqrt(column.numbers("latency_var_ms2")) / column.numbers("latency_ms")
     throughput = column.numbers("throughput_std_ips") / column.numbers("throughput_ips")
     scattered = (spread > SCATTER) | (throughput > SCATTER)
@@ -297,12 +273,14 @@ def _scattered(column: _Column) -> Iterator[Finding]:
         )
 
 
-_RULES: Sequence[Callable[[_Column], Iterator[Finding]]] = (
+_RULES: Sequence[Callable[[MeasuredColumn], Iterator[Finding]]] = (
     _not_measured,
     _additive,
     _whole_milliseconds,
     _far_below,
     _impossible_speed,
+    _two_levels,
+    _session_drift,
     _duplicates,
     _long_tail,
     _scattered,

@@ -61,6 +61,15 @@ class DeviceProfile:
         """As shown to people."""
         return f"{self.device}/{self.precision}/{self.threads}-thread{'s' * (self.threads > 1)}"
 
+    def is_meant_by(self, device: str) -> bool:
+        """Returns whether a predictor's device is this: its `id`, or the device where no table told the precision.
+
+        Example:
+            >>> DeviceProfile("phone").is_meant_by("phone"), DeviceProfile("phone").is_meant_by("phone/int8/1-thread")
+            (True, False)
+        """
+        return device in {self.id, self.device}
+
     @classmethod
     def of_id(cls, text: str) -> Self:
         """Returns the profile of an `id`.

@@ -10,7 +10,7 @@ from functools import cache
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.layer import IMAGE, Activation, LayerSpec
-from search_spaces.space import SearchSpace
+from search_spaces.space import SearchSpace, list_spaces, load_space
 from search_spaces.stage_table import Head, Stage, StageTable, Stem
 
 
@@ -203,6 +203,21 @@ def published_in(space: SearchSpace) -> list[Architecture]:
         if _unnamed(space.layers(architecture)) == _unnamed(network.layers(network.smallest())):
             found[architecture.key] = architecture
     return list(found.values())
+
+
+@cache
+def published_as_shipped(name: str) -> Architecture | None:
+    """Returns the point of a shipped space that is a published network: every layer, head, classes and image the same.
+
+    None where no shipped space has it.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    layers = _unnamed(published(name).layers)
+    spaces = map(load_space, list_spaces())
+    found = ((space, point) for space in spaces for point in published_in(space))
+    return next((point for space, point in found if _unnamed(space.layers(point)) == layers), None)
 
 
 def _unnamed(layers: tuple[LayerSpec, ...]) -> list[LayerSpec]:

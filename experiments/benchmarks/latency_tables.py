@@ -26,6 +26,7 @@ class LatencyTable:
         features: ``(n, p)``.
         values: ``(n, D)`` milliseconds for one call.
         devices: D names.
+        classes: of each device, its ``device_class``.
         groups: ``(n,)``; networks that compute the same function share a number.
         columns: p names of the features.
     """
@@ -34,6 +35,7 @@ class LatencyTable:
     features: Floats
     values: Floats
     devices: tuple[str, ...]
+    classes: tuple[str, ...]
     groups: Integers
     columns: tuple[str, ...]
 
@@ -51,7 +53,7 @@ def load_table(path: Path, *, kinds: tuple[str, ...] | None = None) -> LatencyTa
         kinds: of rows to keep, such as ``("measured",)``; by default all.
     """
     cells: dict[str, dict[str, list[float]]] = {}
-    devices: dict[str, None] = {}
+    devices: dict[str, str] = {}
     space = ""
     for row in pq.read_table(path).to_pylist():
         value = row["latency_ms"]
@@ -60,7 +62,7 @@ def load_table(path: Path, *, kinds: tuple[str, ...] | None = None) -> LatencyTa
         if value is None or (kinds and row["kind"] not in kinds):
             continue
         space = row["space"]
-        devices[row["device"]] = None
+        devices[row["device"]] = row.get("device_class") or ""
         cells.setdefault(row["arch"], {}).setdefault(row["device"], []).append(value)
     complete = [arch for arch, values in cells.items() if len(values) == len(devices)]
     values = np.array([[np.mean(cells[arch][device]) for device in devices] for arch in complete])
@@ -71,7 +73,7 @@ def load_table(path: Path, *, kinds: tuple[str, ...] | None = None) -> LatencyTa
     groups = _groups(path.with_name("nasbench201_accuracy.parquet"), complete) if space == "nasbench201" else None
     features, columns = vector_features(space, vectors)
     groups = np.arange(len(vectors)) if groups is None else groups
-    return LatencyTable(space, features, values, tuple(devices), groups, columns)
+    return LatencyTable(space, features, values, tuple(devices), tuple(devices.values()), groups, columns)
 
 
 def _groups(path: Path, architectures: list[str]) -> Integers | None:

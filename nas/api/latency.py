@@ -156,7 +156,7 @@ def import_latency(
         latency_unit: of the column ``latency_ms`` in the file.
 
     Returns:
-        The measurements and what the linter found.
+        The measurements, what the linter found, and which rows name networks that this product cannot build.
 
     Raises:
         InputError: a file that cannot be read, a missing column, no such device, a row that lacks what no option gives.
@@ -237,7 +237,7 @@ def evaluate_latency(
     catalog = Catalog(store)
     entry, predictor = catalog.entry(name), catalog.load(name, of_choices=True)
     rows = _usable(data, cast("Metric", entry.metric))
-    if rows[0].profile.id != entry.device:
+    if not rows[0].profile.is_meant_by(entry.device):
         raise InputError(f"{entry.id} predicts {entry.device}, {data} holds {rows[0].profile.id}: choose rows of one")
     if len(rows) < 2:
         raise InputError(f"an evaluation takes at least 2 networks, {data} holds {len(rows)}: measure more")
@@ -345,7 +345,7 @@ def spaces_of(architectures: Sequence[Architecture], own: str | None = None) -> 
     Raises:
         InputError: one of several spaces is unknown, or the only one is and its architectures are no integer vectors.
     """
-    from latency_predictors.imported import is_vector
+    from latency_predictors.architecture_cell import is_vector
 
     known = {space.name: space for space in ([load_space(own)] if own else [])}
     names = dict.fromkeys(architecture.space for architecture in architectures)

@@ -36,7 +36,7 @@ class Audited:
     @property
     def machine_stated(self) -> bool:
         """Whether every row tells the processor that it was measured on; imported ones do not."""
-        from latency_predictors.imported import NOT_STATED
+        from latency_predictors.environment import NOT_STATED
 
         return all(row.environment.cpu != NOT_STATED for row in self.rows)
 
@@ -181,7 +181,7 @@ def _refuse_other_machine(data: Path, rows: "Sequence[Measurement]", fresh: set[
     Raises:
         InputError: they differ, and honest rows would look wrong.
     """
-    from latency_predictors.imported import NOT_STATED
+    from latency_predictors.environment import NOT_STATED
 
     stored = {row.environment.cpu for row in rows} - {NOT_STATED}
     fresh = fresh - {NOT_STATED}

@@ -169,7 +169,7 @@ def transfer_latency(
     from latency_predictors.architecture_features import architecture_features
     from latency_predictors.catalog import Catalog
     from latency_predictors.choice_features import choice_names
-    from latency_predictors.device_columns import complete_rows, device_columns, device_family
+    from latency_predictors.device_columns import complete_rows, device_columns
     from latency_predictors.features import FEATURE_NAMES
     from latency_predictors.few_shot import FewShotLearner
     from latency_predictors.measurement import DeviceProfile
@@ -194,8 +194,9 @@ def transfer_latency(
         more, found = device_columns([read_table(data)], written, metric)
         own, findings = _column(more, wanted, metric), findings + found
     own_name = own.name if own else f"{target}/{profile.precision}"
-    family = device_family(own.device if own else target)
-    others = [column for column in columns if column.family != family]
+    family = own.family if own else _family(target, measure, threads)
+    # Of a machine that is not known yet the processor is not, which ends the families of the columns.
+    others = [column for column in columns if not f"{column.family}/".startswith(f"{family}/")]
     if not others:
         raise InputError(f"no source of another family than {family!r}: give tables of other devices with --sources")
     shared, values = complete_rows(others)
@@ -293,3 +294,11 @@ def _column(columns: "Sequence[DeviceColumn]", target: str, metric: str) -> "Dev
         known = ", ".join(column.name for column in found or columns) or f"none with rows of {metric} to learn from"
         raise InputError(f"the target must be one device of the tables, got {target!r}; they have {known}")
     return found[0]
+
+
+def _family(target: str, measure: bool, threads: int) -> str:
+    """Returns the family of a device that no table tells of."""
+    from latency_predictors.device_columns import device_family
+    from latency_predictors.devices import get_device
+
+    return device_family(target, get_device(target).environment(threads=threads).cpu if measure else None)

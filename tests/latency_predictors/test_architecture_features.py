@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from latency_predictors.architecture_cell import decode_architecture
 from latency_predictors.architecture_features import architecture_features, feature_columns
 from latency_predictors.boosted_trees import BoostedTreesPredictor
 from latency_predictors.features import FEATURE_NAMES, network_features
-from latency_predictors.imported import decode_architecture
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace, list_spaces, load_space

@@ -1,8 +1,8 @@
 import numpy as np
 
+from latency_predictors.architecture_cell import decode_architecture
 from latency_predictors.architecture_features import architecture_features
 from latency_predictors.choice_features import choice_names
-from latency_predictors.imported import decode_architecture
 
 
 def test_columns_are_choices_and_pairs_of_choices() -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from latency_predictors.architecture_cell import decode_architecture
 from latency_predictors.architecture_features import architecture_features
 from latency_predictors.catalog import Catalog
 from latency_predictors.choice_features import choice_names
 from latency_predictors.evaluation import fit_best_predictor
 from latency_predictors.few_shot import Cost, FewShotLearner
-from latency_predictors.imported import decode_architecture
 from latency_predictors.source_bank import SourceBank
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -4,10 +4,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from latency_predictors.imported import decode_architecture, import_table
+from latency_predictors.architecture_cell import UnknownNetworkError, decode_architecture
+from latency_predictors.imported import import_table
 from latency_predictors.measurement import Measurement
+from search_spaces.cost import network_cost
 from search_spaces.encodings import encoding
 from search_spaces.errors import InputError
+from search_spaces.published import published
 from search_spaces.space import load_space
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -98,3 +101,61 @@ def test_options_say_what_columns_do_not() -> None:
     assert row.profile.id == "phone/fp32/2-threads"
     assert row.architecture is not None
     assert row.architecture.space == "fbnet"
+
+
+def test_a_batch_size_may_be_text_or_unknown() -> None:
+    rows = imported(batch_size=["1", "unknown", "", "32", *[None] * (ROWS - 4)])
+    assert {number: row.reason for number, row in enumerate(rows) if row.reason.startswith("a batch")} == {
+        3: "a batch of 32 images, not one"
+    }
+    assert rows[0].verdict == "accepted"
+
+
+def test_a_throughput_stands_in_for_a_latency_that_is_no_number() -> None:
+    (first, *_) = imported(latency_ms=[float("nan")] * ROWS, throughput_ips=[100.0 + n for n in range(ROWS)])
+    assert first.latency_ms == 10
+    assert first.verdict == "accepted"
+
+
+def test_figures_that_are_no_numbers_count_as_not_stated() -> None:
+    nothing = [float("nan")] * ROWS
+    row = imported(energy_mj=nothing, peak_memory_mb=nothing, threads=nothing, latency_var_ms2=nothing)[0]
+    assert (row.energy_mj, row.energy_source, row.peak_memory_mb, row.profile.threads) == (None, None, None, 1)
+    assert row.lower_ms == row.latency_ms
+
+
+def test_rows_of_networks_that_cannot_be_built_are_refused_and_the_others_imported() -> None:
+    arch, space = table()["arch"].to_pylist(), ["fbnet"] * ROWS
+    arch[:3] = [None, "resnet50", '{"family":"mobilenet_v1","variant":null,"width":0.25,"resolution":160}']
+    space[1:3] = ["timm_mobile", "published_mobile"]
+    found = import_table(table(arch=arch, space=space), "a table", AT)
+    assert [row.verdict for row in found.measurements] == ["refused"] * 3 + ["accepted"] * (ROWS - 3)
+    assert [row.key for row in found.measurements[:2]] == ["not stated", "resnet50"]
+    assert "it does not say its architecture" in found.measurements[0].reason
+    assert "no shipped space has its network, 'resnet50'" in found.measurements[1].reason
+    (finding,) = found.findings
+    assert (finding.rule, finding.rows) == ("unknown_network", (0, 1, 2))
+
+
+B0 = '{"family":"efficientnet","variant":"b0","width":null,"resolution":224}'
+LITE0 = '{"family":"efficientnet_lite","variant":"lite0","width":1.0,"resolution":224}'
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("efficientnet_b0", "efficientnet_b0"), (B0, "efficientnet_b0"), (LITE0, "efficientnet_lite0")]
+)
+def test_a_published_network_becomes_the_same_network_of_a_shipped_space(text: str, name: str) -> None:
+    architecture = decode_architecture(text, "published_mobile", 224 if text == name else None)
+    space = load_space(architecture.space)
+    assert space.contains(architecture)
+    cost = network_cost(space.layers(architecture))
+    assert cost.parameters == published(name).parameters
+    assert cost.macs == network_cost(published(name).layers).macs
+
+
+@pytest.mark.parametrize(
+    ("text", "side"), [("efficientnet_b0", 240), (B0.replace("224", "240"), None), (B0.replace("null", "0.5"), None)]
+)
+def test_another_size_of_a_published_network_is_another_network(text: str, side: int | None) -> None:
+    with pytest.raises(UnknownNetworkError):
+        decode_architecture(text, "published_mobile", side)

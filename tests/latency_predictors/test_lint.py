@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from latency_predictors.finding import Finding
 from latency_predictors.lint import lint
+from search_spaces.architecture import Architecture
+from search_spaces.cost import network_cost
 from search_spaces.encodings import encoding
 from search_spaces.errors import InputError
 from search_spaces.space import load_space
@@ -182,3 +185,110 @@ def test_disturbed_runs_and_cells_without_arithmetic_of_the_pi_table_are_found()
 )
 def test_other_public_tables_have_only_the_traps_they_are_known_for(file: str, expected: set[str]) -> None:
     assert {finding.rule for finding in lint(pq.read_table(DATA / f"{file}.parquet"))} == expected
+
+
+def sampled(count: int, seed: int = 0) -> tuple[list[Architecture], list[float]]:
+    """Returns networks of the tiny space, and latencies that follow their arithmetic to 3 %."""
+    rng, space = np.random.default_rng(seed), load_space("tiny")
+    networks = [space.sample(rng) for _ in range(count)]
+    macs = np.array([network_cost(space.layers(network)).macs for network in networks])
+    return networks, list(0.005 + macs / 4e7 * np.exp(rng.normal(0, 0.03, count)))
+
+
+def own_rows(latency_ms: list[float], networks: list[Architecture], **columns: object) -> pa.Table:
+    """Returns rows as a measurement set of this product has them."""
+    plain = {"space": ["tiny"] * len(networks), "arch": [network.to_json() for network in networks]}
+    return pa.table(plain | {"device": ["local/litert"] * len(networks), "latency_ms": latency_ms} | columns)
+
+
+@pytest.mark.parametrize("factor", [32.0, 4.0, 1 / 4])
+def test_batches_under_the_label_of_single_images_are_found(factor: float) -> None:
+    networks, values = sampled(30)
+    assert lint(own_rows(values, networks, batch_size=[1] * 30)) == []
+    mixed = [value * factor if row < 10 else value for row, value in enumerate(values)]
+    found = lint(own_rows(mixed, networks, batch_size=[1] * 30))
+    assert [(f.rule, f.rows) for f in found if f.rule == "mixed_conditions"] == [("mixed_conditions", tuple(range(10)))]
+    assert any("10 of 30 rows are about" in f.what for f in found)
+
+
+def test_cells_of_unknown_layers_that_differ_by_nature_are_no_mix_up() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(0, 3, (ROWS, 4))
+    values = np.where(vectors[:, 0] * vectors[:, 1] == 4, 4.0, 1.0) * np.exp(rng.normal(0, 0.02, ROWS))
+    arch = [str(v.tolist()) for v in vectors]
+    assert lint(table(list(values), arch=arch)) == []
+    assert ("mixed_conditions", "phone") in rules(lint(table([*(32 * values[:15]), *values[15:]], arch=arch)))
+
+
+@pytest.mark.parametrize("columns", [{}, {"device_class": ["a new class"] * ROWS}])
+def test_seconds_are_found_without_the_class_of_the_device(columns: dict[str, object]) -> None:
+    space, public = load_space("fbnet"), encoding("fbnet")
+    rng = np.random.default_rng(0)
+    arch = [str(list(public.encode(space.sample(rng)))) for _ in range(ROWS)]
+    seconds = list(rng.uniform(0.02, 0.03, ROWS))
+    (finding,) = lint(table(seconds, arch=arch, space=["fbnet"] * ROWS, **columns))
+    assert finding.rule == "impossible"
+    assert "faster than any device" in finding.message
+    assert lint(table([1000 * value for value in seconds], arch=arch, space=["fbnet"] * ROWS, **columns)) == []
+
+
+def test_a_measurement_set_in_seconds_is_found() -> None:
+    networks, values = sampled(30)
+    assert rules(lint(own_rows([value / 1000 for value in values], networks))) == {("impossible", "local/litert")}
+
+
+def test_a_batch_size_that_is_not_known_does_not_stop_the_linter() -> None:
+    space, public = load_space("fbnet"), encoding("fbnet")
+    rng = np.random.default_rng(0)
+    arch = [str(list(public.encode(space.sample(rng)))) for _ in range(ROWS)]
+    columns = {"arch": arch, "space": ["fbnet"] * ROWS, "device_class": ["phone"] * ROWS}
+    assert lint(table(list(rng.uniform(20, 30, ROWS)), batch_size=["unknown"] * ROWS, **columns)) == []
+
+
+def test_rows_without_an_architecture_are_no_duplicates() -> None:
+    assert "disagreeing_duplicates" not in {finding.rule for finding in lint(table(arch=[None] * ROWS))}
+
+
+def session(
+    reference_ms: list[float] | None = None, latency_ms: list[float] | None = None, **columns: object
+) -> pa.Table:
+    """Returns a clean table whose rows were measured one a minute."""
+    told = {} if reference_ms is None else {"reference_ms": reference_ms}
+    at = [datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=row) for row in range(ROWS)]
+    return table(latency_ms, measured_at=at, **told, **columns)
+
+
+def test_a_device_that_slows_down_during_the_session_is_found() -> None:
+    steady = list(np.exp(np.random.default_rng(0).normal(0, 0.01, ROWS)))
+    assert lint(session(steady)) == []
+    slowing = [reading * (1 + 0.08 * row / ROWS) for row, reading in enumerate(steady)]
+    (finding,) = lint(session(slowing))
+    assert finding.rule == "session_drift"
+    assert finding.rows == tuple(range(40, 60))
+    assert "the reference network was up to" in finding.message
+    assert "measure them again" in finding.message
+    warmed_up = [reading * (1.04 if row < 20 else 1) for row, reading in enumerate(steady)]
+    assert [f.rows for f in lint(session(warmed_up))] == [tuple(range(20))]
+
+
+def test_rows_beside_a_reference_off_by_the_protocols_limit_are_found() -> None:
+    readings = [1.0] * ROWS
+    readings[7], readings[8] = 1.06, 1.04
+    assert [(f.rule, f.rows) for f in lint(session(readings))] == [("session_drift", (7,))]
+
+
+def test_networks_measured_again_tell_a_drift_where_there_is_no_reference() -> None:
+    first, again = clean()[:30], clean()[:30]
+    arch = table()["arch"].to_pylist()[:30] * 2
+    noise = np.exp(np.random.default_rng(3).normal(0, 0.005, ROWS))
+    assert lint(session(arch=arch, latency_ms=list(np.array(first + again) * noise))) == []
+    slower = [1.08 * value for value in again]
+    found = lint(session(arch=arch, latency_ms=list(np.array(first + slower) * noise)))
+    assert [(f.rule, f.rows[-1]) for f in found] == [("session_drift", 59)]
+    assert "networks that were measured again were" in found[0].what
+
+
+def test_a_session_without_times_or_of_few_rows_is_not_judged_for_lasting_drift() -> None:
+    slowing = [1 + 0.08 * row / ROWS for row in range(ROWS)]
+    assert lint(table(reference_ms=slowing)) == []
+    assert lint(session(slowing).slice(0, 11)) == []

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import search_spaces
+from latency_predictors.architecture_cell import decode_architecture
 from latency_predictors.catalog import Catalog
 from latency_predictors.environment import Environment
-from latency_predictors.imported import decode_architecture
 from latency_predictors.measurement import DeviceProfile
 from latency_predictors.store import MeasurementSet
 from nas.api import import_latency
@@ -285,6 +285,18 @@ def test_energy_is_fitted_and_evaluated_like_latency(tmp_path, capsys):
     assert "has energy_mj: measure again with --preset energy" in capsys.readouterr().err
 
 
+def test_import_keeps_rows_of_networks_it_cannot_build_and_says_so(tmp_path, capsys):
+    table, measurements = tmp_path / "t.csv", tmp_path / "m.parquet"
+    lines = [f"timm_mobile,{name},gpu,fp32,{ms}" for name, ms in (("efficientnet_b0", 4.5), ("resnet50", 9.5))]
+    table.write_text("\n".join(["space,arch,device,precision,latency_ms", *lines, "timm_mobile,,gpu,fp32,3.5"]) + "\n")
+    assert run(["latency", "import", str(table), "--out", str(measurements), "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["accepted"], json.loads(out)["refused"]) == (1, 2)
+    assert "unknown_network: gpu: 2 rows are of no network that this product can build" in err
+    (usable,) = MeasurementSet(measurements).read_usable()
+    assert usable.architecture.space == "efficientnet"
+
+
 def test_import_names_the_devices_of_a_file_where_the_wanted_one_is_not_there(tmp_path, capsys):
     table = str(write_fbnet(tmp_path / "t.csv", 5))
     assert run(["latency", "import", table, "--device", "fone", "--out", str(tmp_path / "m.parquet")]) == 2
@@ -338,6 +350,28 @@ def test_transfer_learns_a_device_and_evaluate_finds_it_good(tmp_path, capsys):
     assert "saved: new/v2" in capsys.readouterr().err
     assert run(["latency", "list", "--store", store, "--format", "json"]) == 0
     assert [row["meant_by_name"] for row in json.loads(capsys.readouterr().out)] == [True, False]
+
+
+def test_what_transfer_learned_from_a_table_without_precisions_is_evaluated_on_its_imported_rows(tmp_path, capsys):
+    cells, store = write_cells(tmp_path / "t.jsonl"), str(tmp_path / "store")
+    rows = [json.loads(line) for line in cells.read_text().splitlines()]
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text("".join(json.dumps(row | {"precision": "unknown"}) + "\n" for row in rows))
+    transfer = ["latency", "transfer", "--sources", str(bare), "--target", "new", "--samples", "12"]
+    assert run([*transfer, "--space", "cells", "--store", store]) == 0
+    err = capsys.readouterr().err
+    assert "saved: new/v1 for new in" in err
+    new, other = (str(tmp_path / name) for name in ("new.parquet", "c.parquet"))
+    for device, out in (("new", new), ("c", other)):
+        to_set = ["--device", device, "--space", "cells", "--precision", "int8", "--out", out]
+        assert run(["latency", "import", str(bare), *to_set]) == 0
+    command = err.splitlines()[-1].removeprefix("next: nas ").replace("OTHER.parquet", new).split()
+    assert command[:3] == ["latency", "evaluate", "new/v1"]
+    capsys.readouterr()
+    assert run([*command, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["within_10"] > 0.8
+    assert run(["latency", "evaluate", "new/v1", "--data", other, "--store", store]) == 2
+    assert "new/v1 predicts new, " in capsys.readouterr().err
 
 
 def test_transfer_leaves_the_family_of_the_target_out_of_the_bank(tmp_path, capsys):
