@@ -63,7 +63,7 @@ def import_table(
         at: when it was read, for rows that do not say when they were measured.
         space: what ``arch`` is written in, where no column says it: a public encoding, or any name for integer vectors
             that mean nothing to this product.
-        precision: of rows that do not state theirs.
+        precision: of rows that do not state theirs, or one that this product does not have.
         threads: likewise.
 
     Raises:
@@ -107,10 +107,12 @@ def _measurement(
         raise InputError("no column names its space: give --space")
     architecture, unknown = _architecture(row, space)
     stated = row.get("precision")
-    stated = precision if stated in {None, "unknown"} else stated
+    stated = stated if stated in get_args(Precision) or not precision else precision
     if stated not in get_args(Precision):
         known = ", ".join(get_args(Precision))
-        raise InputError(f"its precision is {stated or 'not stated'}: give --precision ({known}), or leave the row out")
+        raise InputError(
+            f"its precision is {stated if stated not in {None, 'unknown'} else 'not stated'}: give --precision ({known}), or leave the row out"
+        )
     written = architecture.key if architecture else str(row["arch"] or row.get("model") or NOT_STATED)
     latency, half_width = _interval(row, value)
     verdict, reason = _verdict(row, findings, unknown)

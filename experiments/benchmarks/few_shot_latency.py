@@ -125,19 +125,24 @@ def split(table: LatencyTable, rng: np.random.Generator) -> tuple[NDArray[np.int
     return rng.permutation(np.flatnonzero(~test)), np.flatnonzero(test)
 
 
+def bank_of(whole: SourceBank, table: LatencyTable, task: Task, index: int) -> SourceBank:
+    """Returns the source devices of a new device, whose number in the table is ``index``."""
+    alike = [family for family, own in zip(table.families, table.classes, strict=True) if own == task.target_class]
+    for family in {table.families[index], *alike}:
+        whole = whole.without(family)
+    return whole
+
+
 def seed_rows(name: str, task: Task, table: LatencyTable, seed: int) -> Iterator[dict[str, object]]:
     """Yields the figures of one seed, a row per device, method and sample count."""
     rng = np.random.default_rng(seed)
     train, test = split(table, rng)
     whole = SourceBank.fit(table.features[train], table.values[train], table.devices, table.families)
     ceilings = np.exp(whole.predict_logs(table.features[test]))
-    alike = {family for family, own in zip(table.families, table.classes, strict=True) if own == task.target_class}
     for index, device in enumerate(table.devices):
         if task.target_class not in {None, table.classes[index]}:
             continue
-        bank = whole
-        for family in {table.families[index], *alike}:
-            bank = bank.without(family)
+        bank = bank_of(whole, table, task, index)
         measured = table.values[test, index]
         row = {"space": name, "device": device, "seed": seed}
         yield row | {"method": "all_rows", "samples": len(train), **figures(ceilings[:, index], measured)}

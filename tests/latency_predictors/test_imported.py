@@ -159,3 +159,8 @@ def test_a_published_network_becomes_the_same_network_of_a_shipped_space(text: s
 def test_another_size_of_a_published_network_is_another_network(text: str, side: int | None) -> None:
     with pytest.raises(UnknownNetworkError):
         decode_architecture(text, "published_mobile", side)
+
+
+def test_a_precision_that_is_not_known_here_is_what_the_option_says() -> None:
+    found = import_table(table(precision=["amp_fp16", "int8"] * (ROWS // 2)), "a table", AT, precision="fp16")
+    assert [row.profile.precision for row in found.measurements[:2]] == ["fp16", "int8"]
