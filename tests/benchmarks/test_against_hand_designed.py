@@ -58,6 +58,14 @@ def test_fronts_are_compared_where_both_have_models(benchmark) -> None:
     )
 
 
+def test_families_whose_latencies_do_not_overlap_are_compared_at_the_least_budget_of_both(benchmark) -> None:
+    for latency_ms in np.random.default_rng(0).uniform(0.1, 10, 100):
+        slow = [benchmark.Model(latency_ms, 0.9), benchmark.Model(2 * latency_ms, 0.95)]
+        fast = [benchmark.Model(latency_ms / 3, 0.7), benchmark.Model(latency_ms / 2, 0.8)]
+        assert benchmark.gain_points(slow, fast) == pytest.approx(10)
+        assert benchmark.gain_points(fast, slow) == pytest.approx(-10)
+
+
 @pytest.mark.slow
 def test_the_script_goes_the_whole_way_and_finds_again_what_is_finished(
     benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
