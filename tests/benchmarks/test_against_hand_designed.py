@@ -44,6 +44,8 @@ def test_the_family_is_spread_over_the_arithmetic_asked_for(benchmark) -> None:
     assert macs == sorted(macs)
     assert macs[0] >= 1e5
     assert macs[-1] <= 5e6
+    every = {space.name for space in benchmark.family(data, (0, 1e12), 1000)}
+    assert {f"{base}_w1_d1" for base in ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")} <= every
 
 
 def test_fronts_are_compared_where_both_have_models(benchmark) -> None:
