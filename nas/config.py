@@ -13,12 +13,20 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 from nas.device_config import DeviceConfig
 from nas.errors import InputError
 from nas.objectives import Constraint, Objective
-from nas.training_config import EarlyStoppingConfig, StandAloneConfig, SupernetConfig, TrainingConfig
+from nas.training_config import (
+    AccuracyConfig,
+    EarlyStoppingConfig,
+    FinishConfig,
+    StandAloneConfig,
+    SupernetConfig,
+    TrainingConfig,
+)
 from search_spaces.checksum import verify_checksum
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.typed_yaml import FileModel, parse, read_yaml
 
 __all__ = [
+    "AccuracyConfig",
     "DataConfig",
     "DeviceConfig",
     "EarlyStoppingConfig",
@@ -166,28 +174,6 @@ class RayConfig(FileModel):
     workers: Count = 2
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-
-
-class FinishConfig(FileModel):
-    """The finishing stage.
-
-    Attributes:
-        models: how many points of the front are finished when none is named.
-        epochs: of fine-tuning with distillation from the largest subnet.
-        learning_rate: peak, under the same schedule.
-        temperature: of distillation (Hinton et al., arXiv:1503.02531).
-        distillation_weight: share of the loss that comes from the teacher.
-        calibration_images: training images that set INT8 ranges.
-        max_int8_accuracy_drop: an INT8 file that loses more test accuracy than this, as a fraction, is refused.
-    """
-
-    models: Count = 3
-    epochs: Count = 20
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-    distillation_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
-    calibration_images: Count = 256
-    max_int8_accuracy_drop: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
 class ExperimentConfig(FileModel):

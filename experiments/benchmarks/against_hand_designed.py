@@ -35,7 +35,7 @@ from csv_file import write_csv
 
 from nas import api
 from nas.api.evaluation import training_device
-from nas.config import StandAloneConfig, SupernetConfig, TrainingConfig
+from nas.config import AccuracyConfig, StandAloneConfig, SupernetConfig
 from nas.data import ImageData, load_data
 from nas.finish import Bundle, Finishing, Pick
 from nas.finish.weights import TrainedAlone
@@ -136,7 +136,7 @@ def hand_designed(run: Run, data: ImageData, options: argparse.Namespace) -> Ite
     """Yields the finished networks of the family, those of an earlier start among them."""
     config, accuracy = run.config, run.config.accuracy
     assert isinstance(accuracy, SupernetConfig), "the run needs a supernet"
-    common = {name: getattr(accuracy, name) for name in TrainingConfig.model_fields}
+    common = {name: getattr(accuracy, name) for name in AccuracyConfig.model_fields}
     training = StandAloneConfig(**{**common, "epochs": accuracy.epochs + config.finish.epochs})
     front = api.front(run.path)
     space = config.space.load().with_data(image_channels=data.image_channels, classes=data.classes)

@@ -90,4 +90,4 @@ def weights_of(run: Run, data: "ImageData") -> "WeightSource":
             run.networks_dir, space, data, accuracy, finish, seed=config.seed, flip=config.data.flip, device=device
         )
     path = run.supernet_dir / SUPERNET_FILE
-    return Distilled(path, data, finish, seed=config.seed, flip=config.data.flip, device=device)
+    return Distilled(path, data, accuracy, finish, seed=config.seed, flip=config.data.flip, device=device)

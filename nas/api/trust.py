@@ -10,7 +10,7 @@ import numpy as np
 from nas.api.evaluation import evaluator_of, executor_of, stand_alone_evaluator
 from nas.api.latency import distinct_networks
 from nas.api.results import draw_front_files, front
-from nas.config import StandAloneConfig, SupernetConfig, TrainingConfig
+from nas.config import AccuracyConfig, StandAloneConfig, SupernetConfig
 from nas.errors import InputError, RunError
 from nas.front import Front
 from nas.progress import Progress, ProgressListener, silent
@@ -113,7 +113,7 @@ class _Trainings:
         self._count = count
         self._progress = progress
         accuracy = run.config.accuracy
-        self._training = StandAloneConfig(**{name: getattr(accuracy, name) for name in TrainingConfig.model_fields})
+        self._training = StandAloneConfig(**{name: getattr(accuracy, name) for name in AccuracyConfig.model_fields})
         self._seeds = tuple(run.config.seed + number for number in range(seeds))
 
     def run(self) -> RankingTrust:

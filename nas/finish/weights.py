@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from nas.config import FinishConfig, StandAloneConfig
+from nas.config import FinishConfig, StandAloneConfig, SupernetConfig
 from nas.data import ImageData, inputs
 from nas.finish.bundle import stored
 from nas.finish.report import Setting
@@ -18,6 +18,9 @@ from search_spaces.architecture import Architecture
 from search_spaces.network import Network
 from search_spaces.space import SearchSpace
 from search_spaces.supernet import Supernet, load_supernet
+
+_SHARED = {"augment", "bf16"}
+"""What distillation has from the supernet's training and its result depends on."""
 
 
 class WeightSource(ABC):
@@ -53,6 +56,7 @@ class Distilled(WeightSource):
     Attributes:
         supernet: file of the trained supernet.
         data: without its test split.
+        training: of the supernet; what of it holds for finishing too.
         config: of distillation.
         seed: of distillation.
         flip: whether it may mirror images.
@@ -61,20 +65,22 @@ class Distilled(WeightSource):
 
     supernet: Path
     data: ImageData
+    training: SupernetConfig
     config: FinishConfig
     seed: int
     flip: bool = False
     device: str = "cpu"
 
     def identity(self) -> dict[str, object]:
-        """Returns the hash of the supernet's file."""
-        return {"supernet": self._hash}
+        """Returns the hash of the supernet's file, and what is not as usual in its training."""
+        return {"supernet": self._hash, **self.training.model_dump(include=_SHARED, exclude_defaults=True)}
 
     def settings(self) -> dict[str, Setting]:
         """Returns distillation's settings."""
         return {
             "method": distill.METHOD,
             **self.config.model_dump(mode="json", exclude={"models"}),
+            **self.training.model_dump(include=_SHARED),
             "supernet_sha256": self._hash,
         }
 
@@ -89,7 +95,10 @@ class Distilled(WeightSource):
             self.config,
             seed=self.seed,
             checkpoints=folder,
+            augment=self.training.augment,
             flip=self.flip,
+            bf16=self.training.bf16,
+            checkpoint_seconds=self.training.checkpoint_seconds,
             progress=progress,
         )
         return network

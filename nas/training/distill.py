@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nas.config import FinishConfig
@@ -14,7 +13,6 @@ from nas.training.loop import LoopSettings, TrainingProgress, no_progress, train
 from nas.training.losses import soft_cross_entropy
 from search_spaces.network import Network, folded
 
-CHECKPOINT_SECONDS = 20.0
 METHOD = "inherit weights, then distil from the largest subnet"
 """What finishing does to a subnet, in words for reports."""
 
@@ -29,6 +27,8 @@ def distill(
     checkpoints: Path | None = None,
     augment: bool = True,
     flip: bool = False,
+    bf16: bool = True,
+    checkpoint_seconds: float = 20.0,
     progress: TrainingProgress = no_progress,
 ) -> None:
     """Fine-tunes a network in place on the labels and on a teacher's answers (Hinton et al., arXiv:1503.02531).
@@ -37,25 +37,22 @@ def distill(
         student: its weights are where training starts; ends in evaluation mode.
         teacher: on the same device; reads the same pictures at its own resolution.
         data: only the training split is read.
-        config: epochs, learning rate, temperature and the teacher's share of the loss.
+        config: the training's options, temperature and the teacher's share of the loss. What is mixed into an image or
+            done to it, the teacher sees too; smoothing concerns the labels' share of the loss.
         seed: of order and augmentation.
         checkpoints: folder of the checkpoints of this network; None to keep none.
         augment: whether images are shifted.
-        flip: whether images may be mirrored.
+        flip: whether they may be mirrored.
+        bf16: as `AccuracyConfig`.
+        checkpoint_seconds: as `AccuracyConfig`.
         progress: told where the training stands.
 
     Raises:
         RunError: the training diverges.
     """
     device = next(student.parameters()).device
-    images = TrainingImages.of(data, augment=augment, flip=flip, device=device)
-    settings = LoopSettings(
-        epochs=config.epochs,
-        batch_size=64,
-        learning_rate=config.learning_rate,
-        seed=seed,
-        checkpoint_seconds=CHECKPOINT_SECONDS,
-    )
+    images = TrainingImages.of(data, augment=augment, flip=flip, device=device, config=config)
+    settings = LoopSettings.of(config, seed=seed, bf16=bf16, checkpoint_seconds=checkpoint_seconds)
     share = config.distillation_weight
     teacher.eval()
     answering = folded(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -65,7 +62,7 @@ def distill(
             answers = settings.forward(answering, batch.at(teacher.resolution))
         logits = settings.forward(student, batch.at(student.resolution))
         soft = soft_cross_entropy(logits, answers, config.temperature)
-        loss = share * soft + (1 - share) * F.cross_entropy(logits, batch.labels)
+        loss = share * soft + (1 - share) * batch.cross_entropy(logits, config.label_smoothing)
         torch.autograd.backward(loss)
         return {"loss": loss.detach(), "train_accuracy": (logits.argmax(1) == batch.labels).float().mean()}
 
@@ -76,7 +73,11 @@ def distill(
         images,
         settings,
         checkpoints=checkpoints,
-        depends_on={"temperature": config.temperature, "distillation_weight": share},
+        depends_on={
+            "temperature": config.temperature,
+            "distillation_weight": share,
+            **({"label_smoothing": config.label_smoothing} if config.label_smoothing else {}),
+        },
         progress=progress,
     )
     student.eval()

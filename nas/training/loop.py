@@ -52,7 +52,7 @@ class LoopSettings:
         batch_size: images a step; at most the number of images.
         learning_rate: the highest.
         seed: of order, augmentation and whatever the step draws.
-        weight_decay: of AdamW (Loshchilov and Hutter, arXiv:1711.05101); not of norms and biases.
+        weight_decay: decoupled (Loshchilov and Hutter, arXiv:1711.05101) for AdamW; not of norms and biases.
         warmup_fraction: share of the steps with linearly rising learning rate, before the cosine falls to 0.
         checkpoint_seconds: between checkpoints.
         bf16: whether a CUDA device computes in bfloat16 where that is safe; a CPU is slower with it.
@@ -74,7 +74,7 @@ class LoopSettings:
     accumulate: int = 1
 
     @classmethod
-    def of(cls, config: TrainingConfig, *, seed: int) -> Self:
+    def of(cls, config: TrainingConfig, *, seed: int, bf16: bool, checkpoint_seconds: float) -> Self:
         """Returns the settings of an experiment's training."""
         return cls(
             epochs=config.epochs,
@@ -83,8 +83,8 @@ class LoopSettings:
             seed=seed,
             weight_decay=config.weight_decay,
             warmup_fraction=config.warmup_fraction,
-            checkpoint_seconds=config.checkpoint_seconds,
-            bf16=config.bf16,
+            checkpoint_seconds=checkpoint_seconds,
+            bf16=bf16,
             optimizer=config.optimizer,
             ema=config.ema,
             accumulate=config.accumulate,
@@ -97,9 +97,13 @@ class LoopSettings:
             return self.learning_rate * (step + 1) / warmup
         return self.learning_rate * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
 
+    def uses_bf16(self, device: torch.device) -> bool:
+        """Returns whether a device computes in bfloat16 where that is safe."""
+        return self.bf16 and device.type == "cuda"
+
     def forward(self, model: nn.Module, images: Tensor) -> Tensor:
         """Returns the model's logits in float32, computed in bfloat16 where the settings and the device say so."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16 and images.is_cuda):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.uses_bf16(images.device)):
             logits: Tensor = model(images)
         return logits.float()
 

@@ -69,7 +69,7 @@ def train_stand_alone(
     space = space.with_data(image_channels=data.image_channels, classes=data.classes)
     network = Network(space.layers(architecture), seed=own_seed).to(device)
     images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device, config=config)
-    settings = LoopSettings.of(config, seed=own_seed)
+    settings = LoopSettings.of(config, seed=own_seed, bf16=config.bf16, checkpoint_seconds=config.checkpoint_seconds)
     trained: nn.Module = network
     if config.compile:
         torch.compiler.reset()  # else a process no longer compiles after eight networks, and does not say so

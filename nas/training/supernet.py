@@ -58,7 +58,7 @@ def train_supernet(
     space = space.with_data(image_channels=data.image_channels, classes=data.classes)
     supernet = Supernet(space, seed=seed).to(device)
     images = TrainingImages.of(data, augment=config.augment, flip=flip, device=device, config=config)
-    settings = LoopSettings.of(config, seed=seed)
+    settings = LoopSettings.of(config, seed=seed, bf16=config.bf16, checkpoint_seconds=config.checkpoint_seconds)
     smallest, largest = space.smallest(), space.largest()
     attentive = None
     if config.attentive:

@@ -7,7 +7,7 @@ import numpy as np
 
 from latency_predictors.environment import Environment
 from latency_predictors.measurement import DeviceProfile, Measurement
-from nas.config import DataConfig, DeviceConfig, FinishConfig
+from nas.config import DataConfig, DeviceConfig, FinishConfig, SupernetConfig
 from nas.data import ImageData, load_data
 from nas.finish import Finishing, Pick
 from nas.finish.weights import Distilled, WeightSource
@@ -32,7 +32,7 @@ def make_finishing(folder: Path, data: ImageData) -> Finishing:
     supernet = folder / "supernet.safetensors"
     if not supernet.exists():
         save_supernet(Supernet(SPACE, seed=0), supernet)
-    return make_stage(Distilled(supernet, data.without_test(), CONFIG, seed=3), data, folder)
+    return make_stage(Distilled(supernet, data.without_test(), SupernetConfig(), CONFIG, seed=3), data, folder)
 
 
 def make_stage(weights: WeightSource, data: ImageData, folder: Path) -> Finishing:

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.config import StandAloneConfig
+from nas.config import StandAloneConfig, SupernetConfig
 from nas.data import ImageData
-from nas.finish.weights import TrainedAlone
+from nas.finish.weights import Distilled, TrainedAlone
 from nas.training.accuracy import accuracy
 from nas.training.loop import no_progress
 from search_spaces.network import Network
+from search_spaces.supernet import Supernet, save_supernet
 from tests.nas.finish.parts import CONFIG, SPACE
 
 TRAINING = StandAloneConfig(epochs=2, batch_size=64)
@@ -53,3 +54,28 @@ def test_another_training_makes_another_bundle(source: TrainedAlone, data: Image
     longer = TRAINING.model_copy(update={"epochs": 3})
     other = TrainedAlone(tmp_path / "networks", SPACE, data.without_test(), longer, CONFIG, seed=3)
     assert other.identity() != source.identity()
+
+
+def distilled(data: ImageData, folder: Path, **training: bool) -> Distilled:
+    path = folder / "supernet.safetensors"
+    if not path.exists():
+        save_supernet(Supernet(SPACE, seed=0), path)
+    config = CONFIG.model_copy(update={"epochs": 1, "batch_size": 256})
+    return Distilled(path, data.without_test(), SupernetConfig(**training), config, seed=3)
+
+
+def test_images_are_shifted_in_distillation_where_they_are_for_accuracy(data: ImageData, tmp_path: Path) -> None:
+    found = {}
+    for augment in (True, False):
+        source = distilled(data, tmp_path, augment=augment)
+        network = source.network(SPACE.smallest(), tmp_path / str(augment), no_progress)
+        found[augment] = network.blocks.get_parameter("classifier.linear.weight")
+        assert source.settings()["augment"] is augment
+    assert not torch.equal(found[True], found[False])
+
+
+def test_bundles_are_of_the_training_that_they_share_options_with(data: ImageData, tmp_path: Path) -> None:
+    usual = distilled(data, tmp_path).identity()
+    assert list(usual) == ["supernet"], "as before there were options to share"
+    assert distilled(data, tmp_path, augment=False).identity() == usual | {"augment": False}
+    assert distilled(data, tmp_path, bf16=False).identity() == usual | {"bf16": False}

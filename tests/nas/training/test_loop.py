@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.config import StandAloneConfig
+from nas.config import FinishConfig, StandAloneConfig
 from nas.data import ImageData
 from nas.errors import RunError
 from nas.training.images import Batch, TrainingImages
@@ -268,5 +268,16 @@ def test_options_that_are_off_leave_checkpoints_and_runs_those_of_a_time_before_
         "epochs", "batch_size", "learning_rate", "weight_decay", "warmup_fraction", "label_smoothing", "augment",
         "threads", "checkpoint_seconds", "method", "early_stopping",
     }  # fmt: skip
+    assert set(json.loads(FinishConfig().model_dump_json())) == {
+        "models", "epochs", "learning_rate", "temperature", "distillation_weight", "calibration_images",
+        "max_int8_accuracy_drop",
+    }  # fmt: skip
     used = StandAloneConfig(ema=0.99, compile=True)
     assert StandAloneConfig.model_validate(used.model_dump()) == used
+
+
+def test_only_a_gpu_computes_in_bfloat16_and_only_where_the_settings_say_so() -> None:
+    for bf16 in (True, False):
+        settings = dataclasses.replace(SETTINGS, bf16=bf16)
+        assert settings.uses_bf16(torch.device("cuda", 0)) == bf16
+        assert not settings.uses_bf16(torch.device("cpu"))
