@@ -1,7 +1,6 @@
 """The supernet: one set of weights for every architecture of a space (BigNAS, arXiv:2003.11142)."""
 
 import dataclasses
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -119,18 +118,18 @@ class Supernet(nn.Module):
             network.blocks[name].load_state_dict(tensors, strict=False)  # not strict: there are no statistics
         return network
 
-    def calibrate(self, batches: Iterable[Tensor]) -> None:
+    def calibrate(self, images: Tensor) -> None:
         """Gives the active subnet the batch-norm statistics of images, and sets evaluation mode.
 
         Args:
-            batches: as `search_spaces.network.calibrate` reads them, at the active resolution.
+            images: as `search_spaces.network.calibrate` reads them, at the active resolution.
 
         Raises:
-            ValueError: there is no batch.
+            ValueError: there is no image.
         """
         self._calibrated = None
         network = self.extract()
-        calibrate(network, batches)
+        calibrate(network, images)
         self.eval()
         self._calibrated = (network,)
 

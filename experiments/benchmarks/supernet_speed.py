@@ -46,6 +46,7 @@ from nas.training.supernet import calibrated_subnet, train_supernet
 from search_spaces.architecture import Architecture
 from search_spaces.cost import network_cost
 from search_spaces.encodings import encoding
+from search_spaces.network import CALIBRATION_BATCH
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.supernet import Supernet
 
@@ -191,7 +192,7 @@ class Reference:
     ) -> float:
         """Returns the accuracy of a subnet, as `validate` of its progressive_shrinking.py finds it."""
         self._activate(subnet)
-        loader = [(batch.contiguous(), None) for batch in batches(calibration)]
+        loader = [(batch.contiguous(), None) for batch in torch.split(calibration, CALIBRATION_BATCH)]
         clock.timed("calibration", lambda: self._reset(self._network, loader))
         self._network.eval()
         parts = [batch.contiguous() for batch in batches(images)]

@@ -13,7 +13,6 @@ from torch import Tensor
 from nas.config import SupernetConfig
 from nas.data import ImageData, Split
 from nas.training import workers
-from nas.training.accuracy import batches
 from nas.training.attentive import AttentiveSampler
 from nas.training.images import Batch, TrainingImages
 from nas.training.loop import LoopSettings, TrainingProgress, no_progress, train
@@ -124,5 +123,5 @@ def calibrated_subnet(supernet: Supernet, architecture: Architecture, calibratio
     supernet.activate(architecture)
     network = supernet.extract()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    calibrate(network, batches(calibration))
+    calibrate(network, calibration)
     return network

@@ -39,7 +39,7 @@ def trained_looking(layers: tuple[LayerSpec, ...], seed: int = 0) -> Network:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 2, generator)
             nn.init.normal_(module.bias, 0, 0.5, generator)
-    calibrate(network, [images(layers, 16, seed + 1)])
+    calibrate(network, images(layers, 16, seed + 1))
     return network
 
 
@@ -128,35 +128,44 @@ def test_squeeze_excite_scales_each_channel_by_its_gate() -> None:
     np.testing.assert_allclose(network(x).detach()[0], x.numpy()[0] * gate[:, None, None], rtol=1e-5)
 
 
-def test_calibration_sets_the_statistics_of_the_images() -> None:
+@pytest.mark.parametrize("count", [32, 64, 65, 200])
+def test_calibration_sets_the_statistics_of_all_images_and_forgets_what_was_before(count: int) -> None:
     layers = LAYERS[:1]
-    network = Network(layers)
-    x = images(layers, 32)
-    calibrate(network, [x])
+    network = trained_looking(layers, seed=5)
+    # Images of different brightness and contrast: the first batches differ from the last ones.
+    x = images(layers, count) * torch.linspace(0.1, 5, count)[:, None, None, None] + torch.linspace(
+        -3, 3, count
+    ).reshape(-1, 1, 1, 1)
+    calibrate(network, x)
     block = network.blocks["stem"]
     assert isinstance(block, Convolution)
     assert block.norm is not None
     maps = block.conv(x).transpose(0, 1).flatten(1)
-    torch.testing.assert_close(block.norm.running_mean, maps.mean(1))
-    torch.testing.assert_close(block.norm.running_var, maps.var(1))
+    torch.testing.assert_close(block.norm.running_mean, maps.mean(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(block.norm.running_var, maps.var(1), rtol=1e-5, atol=1e-5)
+    assert block.norm.momentum == nn.BatchNorm2d(1).momentum
     assert not network.training
 
 
-def test_calibration_on_several_batches_takes_their_mean_and_forgets_what_was_before() -> None:
-    layers = LAYERS[:1]
-    first, second, both = (trained_looking(layers, seed=5) for _ in range(3))
-    a, b = images(layers, 8, seed=1), 3 * images(layers, 8, seed=2)
-    calibrate(first, [a])
-    calibrate(second, [b])
-    calibrate(both, [a, b])
-    for name, buffer in both.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            torch.testing.assert_close(buffer, (first.get_buffer(name) + second.get_buffer(name)) / 2)
+def test_statistics_hardly_depend_on_how_many_images_pass_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = images(LAYERS, 256)
+    found = {}
+    for batch in (64, 128, 256):
+        monkeypatch.setattr("search_spaces.network.CALIBRATION_BATCH", batch)
+        found[batch] = trained_looking(LAYERS)
+        calibrate(found[batch], x)
+    stem, *deeper = (module for module in found[256].modules() if isinstance(module, nn.BatchNorm2d))
+    for batch in (64, 128):
+        same, *others = (module for module in found[batch].modules() if isinstance(module, nn.BatchNorm2d))
+        torch.testing.assert_close(same.running_var, stem.running_var, rtol=1e-5, atol=1e-5)
+        # What deeper layers read was normalised by its batch.
+        for one, other in zip(deeper, others, strict=True):
+            torch.testing.assert_close(one.running_var, other.running_var, rtol=0.1, atol=0.0)
 
 
 def test_calibration_without_images_is_an_error() -> None:
     with pytest.raises(ValueError, match="without images"):
-        calibrate(Network(LAYERS), [])
+        calibrate(Network(LAYERS), images(LAYERS, 0))
 
 
 def test_initial_weights_are_he_normal_and_come_from_the_seed_alone() -> None:

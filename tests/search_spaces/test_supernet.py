@@ -35,7 +35,7 @@ def assert_extracts_what_is_active(supernet: Supernet) -> None:
     assert network.training
     torch.testing.assert_close(network(x), supernet(x), rtol=1e-5, atol=1e-5)
 
-    supernet.calibrate([images(supernet, 12, seed=1)])
+    supernet.calibrate(images(supernet, 12, seed=1))
     network = supernet.extract()
     assert not network.training
     torch.testing.assert_close(network(x), supernet(x), rtol=1e-5, atol=1e-5)
@@ -83,7 +83,7 @@ def test_training_a_subnet_changes_its_part_of_the_weights_and_no_other() -> Non
 
 def test_calibrated_logits_do_not_depend_on_the_other_images_of_the_batch() -> None:
     supernet = Supernet(TINY)
-    supernet.calibrate([images(supernet, 32, seed=1)])
+    supernet.calibrate(images(supernet, 32, seed=1))
     x = images(supernet)
     torch.testing.assert_close(supernet(x)[:1], supernet(x[:1]), rtol=1e-5, atol=1e-5)
 
@@ -91,7 +91,7 @@ def test_calibrated_logits_do_not_depend_on_the_other_images_of_the_batch() -> N
 def test_calibration_belongs_to_one_subnet_and_to_unchanged_weights() -> None:
     supernet = Supernet(TINY)
     for undo in (lambda: supernet.activate(TINY.smallest()), supernet.train):
-        supernet.calibrate([images(supernet)])
+        supernet.calibrate(images(supernet))
         undo()
         supernet.eval()
         with pytest.raises(RuntimeError, match="call calibrate after activate"):
@@ -108,7 +108,7 @@ def test_an_extracted_network_shares_no_memory_with_the_supernet() -> None:
 
 def test_the_supernet_holds_the_shared_parameters_and_nothing_else() -> None:
     supernet = Supernet(TINY)
-    supernet.calibrate([images(supernet)])
+    supernet.calibrate(images(supernet))
     # The largest tiny network has every shared weight at full size.
     expected = Network(TINY.layers(TINY.largest()))
     assert {name: t.shape for name, t in supernet.state_dict().items()} == {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
+import torch
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
@@ -16,7 +17,6 @@ from ray.util.queue import Queue
 from nas.config import RayConfig, SupernetConfig
 from nas.errors import RunError
 from nas.search.executors.ray_session import connect
-from nas.search.executors.ray_worker import pin_threads
 from nas.training.loop import TrainingProgress, no_progress
 from nas.training.supernet import SUPERNET_FILE, train_supernet
 from search_spaces.atomic import write_bytes
@@ -105,7 +105,7 @@ def _listen(told: Queue, progress: TrainingProgress) -> None:
 def _train(given: dict[str, Any]) -> bytes:
     """Trains in one process; returns the file of the supernet, of which Ray keeps the first process's."""
     config, folder = given["config"], given["folder"]
-    pin_threads(config.threads)
+    torch.set_num_threads(config.threads)
     train_supernet(
         given["space"],
         ray.get(given["data"]),

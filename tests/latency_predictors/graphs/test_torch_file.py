@@ -22,7 +22,7 @@ def test_a_file_computes_what_its_network_computes(space: str, tmp_path: Path) -
     first = layers[0]
     images = torch.randn(2, first.in_channels, first.in_size, first.in_size, generator=torch.Generator().manual_seed(0))
     network = Network(layers)
-    calibrate(network, [images])
+    calibrate(network, images)
     paths = [tmp_path / "fp32.safetensors", tmp_path / "fp16.safetensors"]
     weights = folded_weights(network)
     build_models(

@@ -62,7 +62,7 @@ def test_accuracy_is_that_of_the_calibrated_subnet_on_the_validation_split(
             torch.from_numpy(inputs(images, loaded.resolution, data.mean, data.std))
             for images in (data.train.images[:64], data.validation.images)
         )
-        loaded.calibrate([calibration])
+        loaded.calibrate(calibration)
         with torch.no_grad():
             right = loaded(validation).argmax(1).numpy() == data.validation.labels
         assert evaluator.evaluate(architecture) == {"accuracy": pytest.approx(right.mean(), abs=1e-12)}

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,23 @@ def test_a_compiled_training_gives_the_weights_of_a_plain_one(
     assert compiled_by == [networks[True]]
     for name, tensor in weights(networks[False]).items():
         torch.testing.assert_close(weights(networks[True])[name], tensor, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler: apt-get install g++")
+def test_the_code_that_torch_compile_makes_gives_the_same_logits_and_trains(data: ImageData, tmp_path: Path) -> None:
+    network = Network(SPACE.layers(SPACE.smallest()), seed=1).eval()
+    images = torch.randn(8, 1, network.resolution, network.resolution, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.compile(network)(images), network(images), rtol=1e-4, atol=1e-4)
+
+    losses: list[float] = []
+    config = CONFIG.model_copy(update={"epochs": 4, "compile": True})
+    epochs = train_stand_alone(
+        SPACE.smallest(), SPACE, data, config, tmp_path, seed=0, progress=lambda *state: losses.append(state[2]["loss"])
+    )
+    trained_alone(epochs)
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_every_network_is_compiled_however_many_a_process_has_trained(

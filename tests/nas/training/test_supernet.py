@@ -12,6 +12,7 @@ from nas.data import ImageData, inputs
 from nas.training.accuracy import accuracy
 from nas.training.supernet import SUPERNET_FILE, calibrated_subnet, calibration_split, train_supernet
 from search_spaces.architecture import Architecture
+from search_spaces.network import Network
 from search_spaces.space import SearchSpace
 from search_spaces.stage_table import StageTable
 from search_spaces.supernet import Supernet, load_supernet
@@ -131,6 +132,22 @@ def test_calibration_images_are_the_first_of_the_training_split(data: ImageData)
     assert np.array_equal(split.images, data.train.images[:50])
     # Their order keeps the classes in proportion.
     assert np.bincount(split.labels, minlength=10).min() >= 3
+
+
+def test_calibration_takes_as_many_images_at_once_at_every_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    forward = Network.forward
+
+    def watched(self: Network, image: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(image))
+        return forward(self, image)
+
+    monkeypatch.setattr(Network, "forward", watched)
+    table = SPACE.table.model_copy(update={"resolution": (8, 224)})
+    supernet = Supernet(SearchSpace(table))
+    for architecture, side in ((supernet.space.smallest(), 8), (supernet.space.largest(), 224)):
+        calibrated_subnet(supernet, architecture, torch.randn(70, 1, side, side))
+    assert sizes == [35, 35, 35, 35]
 
 
 @pytest.mark.gpu

@@ -3,7 +3,9 @@
 import os
 import signal
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from nas.config import RayConfig
 from nas.errors import RunError
 from nas.search.executors import ray_train
 from nas.training.supernet import SUPERNET_FILE, train_supernet
+from search_spaces.space import SearchSpace
 from search_spaces.supernet import load_supernet
 from search_spaces.tensor_file import read_tensors
 from tests.nas.training.parts import CONFIG, SPACE, digits
@@ -46,6 +49,28 @@ def test_two_workers_give_the_weights_of_one_that_computes_both_parts(
     alone = train_supernet(SPACE, data, one, tmp_path / "one", seed=1).state_dict()
     for name, tensor in load_supernet(folder / SUPERNET_FILE).state_dict().items():
         torch.testing.assert_close(tensor, alone[name], rtol=1e-3, atol=1e-4)
+
+
+@dataclass(frozen=True)
+class TellingThreads(SearchSpace):
+    """A space that tells how many threads torch has where a supernet of it is made."""
+
+    file: Path
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"file": self.file}
+
+    def with_data(self, **data: int) -> Self:
+        self.file.write_text(str(torch.get_num_threads()))
+        return super().with_data(**data)
+
+
+@pytest.mark.usefixtures("connected")
+def test_workers_have_the_threads_that_the_experiment_gives_them(tmp_path: Path) -> None:
+    space = TellingThreads(SPACE.table, tmp_path / "threads")
+    config = TWO.model_copy(update={"epochs": 1, "threads": 3})
+    ray_train.train_supernet_with_ray(space, digits(), config, tmp_path / "run", ray_config=RayConfig(), seed=1)
+    assert space.file.read_text() == "3"
 
 
 @pytest.mark.usefixtures("connected")
