@@ -12,10 +12,12 @@ The hypervolume ratio is that of the two fronts in test error and latency, from 
 worst values among all models. The gain is the best test accuracy within a latency budget, ours less theirs, averaged
 over the middle third of the budgets that both families can keep, on a logarithmic scale (where the slowest of one
 family is faster than the fastest of the other: at the least budget that both can keep). Killed, the same command goes
-on: what is finished is found again. Without runs, those of experiments/configs/fashion_mnist.yaml with the seeds 0 and
-1 are taken from ``runs/``, and run first where they are not there.
+on: what is finished is found again. Without runs, those of an experiment with the seeds 0 and 1 are taken from its
+folder of runs, and run first where they are not there: of experiments/configs/fashion_mnist.yaml, or of ``--config``.
 
     python experiments/benchmarks/against_hand_designed.py --json out.json
+    python experiments/benchmarks/against_hand_designed.py --config experiments/configs/cifar10.yaml \
+        data.path=FOLDER --csv cifar10.csv --json out.json
     python experiments/benchmarks/against_hand_designed.py runs/mine runs/mine_1 --json out.json
 """
 
@@ -173,12 +175,13 @@ def hand_designed(run: Run, data: ImageData, options: argparse.Namespace) -> Ite
         yield from finishing.finish([Pick(one.smallest(), {})], say)
 
 
-def recorded(runs: Sequence[Path]) -> list[Run]:
+def recorded(runs: Sequence[Path], experiment: Path, overrides: Sequence[str]) -> list[Run]:
     """Returns the searched runs; where none are given, those of the experiment with two seeds."""
     if runs:
         return [Run.open(path) for path in runs]
-    overrides: tuple[tuple[str, ...], ...] = ((), ("seed=1", f"name={EXPERIMENT.stem}_1"))
-    started = [api.start(EXPERIMENT, one) for one in overrides]
+    name = api.load_config(experiment, tuple(overrides)).name
+    seeds: tuple[tuple[str, ...], ...] = (("seed=0",), ("seed=1", f"name={name}_1"))
+    started = [api.start(experiment, (*overrides, *seed)) for seed in seeds]
     for run in started:
         api.run(run, say)
     return started
@@ -240,6 +243,9 @@ def main() -> None:
     """Finishes what is missing, compares, and writes the CSV file and the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="searched runs, one for each seed")
+    parser.add_argument(
+        "--config", nargs="+", default=[str(EXPERIMENT)], metavar=("FILE", "KEY=VALUE"), help="instead of runs"
+    )
     parser.add_argument("--models", type=int, default=6, help="of each run's front")
     parser.add_argument("--hand", type=int, default=8, help="hand-designed networks")
     parser.add_argument("--csv", type=Path, default=RESULTS)
@@ -247,7 +253,7 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
     figures: list[dict[str, object]] = []
-    for run in recorded(options.runs):
+    for run in recorded(options.runs, Path(options.config[0]), options.config[1:]):
         path, device = run.path, next(iter(run.config.devices))
         keys = [point.key for point in api.pick(path, rule="spread", count=options.models)]
         ours = [row(run, OURS, bundle, device) for bundle in api.finish(path, keys, say).bundles]

@@ -9,7 +9,9 @@ the memory format that it comes with: ours channels last, the reference's torch'
 Reported are medians over the rounds: CPU time of the process on a CPU, which others on the machine disturb least, and
 the clock on a GPU; and where the time goes: cutting or copying weights, forward and backward pass, optimizer,
 calibration of batch norm, validation, and by kernel. The memory figure is the peak of resident memory of a new process
-that takes whole training steps (sandwich rule) of ``mobilenet_v3`` at 128 pixels in batches of 32, as the product does.
+(on a GPU, of the memory that torch has taken there) in whole training steps (sandwich rule) of ``mobilenet_v3`` at 128
+pixels in batches of 32, as the product does. All of it is done ``--repeats`` times; every repetition has rows of its
+own in the CSV file, and a goal holds where it holds in each of them.
 
     pip install -e '.[peers]'
     OMP_NUM_THREADS=1 python experiments/benchmarks/supernet_speed.py --json out.json --device cpu
@@ -19,7 +21,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -210,8 +211,8 @@ class Reference:
         return sum(parameter.numel() for parameter in self._network.get_active_subnet().parameters())
 
 
-def compare(options: argparse.Namespace) -> tuple[list[dict[str, object]], dict[str, float]]:
-    """Returns a row for each side, task and part, and the ratio of images a second for each task."""
+def compare(options: argparse.Namespace) -> list[dict[str, object]]:
+    """Returns a row for each side, task and part; ours for whole tasks tell how many times as fast we are."""
     device = torch.device(options.device)
     torch.set_num_threads(1)
     table = load_space("mobilenet_v3").table
@@ -252,19 +253,16 @@ def compare(options: argparse.Namespace) -> tuple[list[dict[str, object]], dict[
     counts = {"training": options.batch * RANDOM_SUBNETS, "evaluation": options.calibration + options.validation}
     rows: list[dict[str, object]] = []
     for (task, name), whole in times.items():
-        rows.append(row(options, task, name, "all", whole, counts[task]))
+        own, theirs = times[task, Ours.name], times[task, Reference.name]
+        ratio = statistics.median(other / one for one, other in zip(own, theirs, strict=True))
+        told_ratio = round(ratio, 3) if name == Ours.name else ""
+        rows.append(row(options, task, name, "all", whole, counts[task]) | {"times_as_fast": told_ratio})
         rows += [
             row(options, task, name, p, s, counts[task]) for (t, n, p), s in parts.items() if (t, n) == (task, name)
         ]
     for side in sides:
         rows += kernels(options, side, [space.sample(np.random.default_rng(1))], batch, labels)
-    ratios = {
-        task: statistics.median(
-            theirs / own for own, theirs in zip(times[task, "hwnas"], times[task, "ofa"], strict=True)
-        )
-        for task in counts
-    }
-    return rows, ratios
+    return rows
 
 
 def row(
@@ -305,8 +303,8 @@ def kernels(
     ]  # fmt: skip
 
 
-def peak_memory_gb(steps: int) -> float:
-    """Returns the peak of resident memory of this process, training the supernet of mobilenet_v3 for some steps."""
+def peak_memory_gb(steps: int, device: str) -> float:
+    """Returns the peak of this process's memory, training the supernet of mobilenet_v3 for some steps."""
 
     class EnoughError(Exception):
         pass
@@ -324,8 +322,22 @@ def peak_memory_gb(steps: int) -> float:
     )  # fmt: skip
     config = SupernetConfig(epochs=1000, batch_size=32, learning_rate=1e-3, random_subnets=RANDOM_SUBNETS)
     with tempfile.TemporaryDirectory() as folder, suppress(EnoughError):
-        train_supernet(space, data, config, Path(folder), seed=0, progress=progress)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        train_supernet(space, data, config, Path(folder), seed=0, device=device, progress=progress)
+    if device == "cuda":
+        return torch.cuda.max_memory_reserved() / 1e9
+    # Not getrusage's: that begins with the peak of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+
+
+def memory_row(options: argparse.Namespace) -> dict[str, object]:
+    """Returns the row of the peak of a new process's memory."""
+    command = [sys.executable, __file__, "--memory-only", "--memory-steps", str(options.memory_steps)]
+    told = subprocess.run([*command, "--device", options.device], check=True, capture_output=True, text=True).stdout
+    return {
+        "device": options.device, "task": "training, sandwich rule", "side": Ours.name, "part": "peak memory",
+        "memory_gb": round(float(told), 3),
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -335,25 +347,32 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--calibration", type=int, default=64, help="images that batch norm is calibrated on")
     parser.add_argument("--validation", type=int, default=256, help="images of an evaluation")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=10, help="of a repetition, of which the median counts")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory-steps", type=int, default=2, help="of training; 0 leaves the memory out")
     parser.add_argument("--memory-only", action="store_true", help="print the peak in GB and end")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.memory_only:
-        print(peak_memory_gb(options.memory_steps))
+        print(peak_memory_gb(options.memory_steps, options.device))
         return
-    rows, ratios = compare(options)
-    reach = {
-        f"images_per_second_{task}": {"value": round(ratios[task], 2), "goal": goal, "holds": ratios[task] >= goal}
-        for task, goal in (("training", GOAL_TRAINING), ("evaluation", GOAL_EVALUATION))
-    }
+    rows: list[dict[str, object]] = []
+    for repeat in range(1, options.repeats + 1):
+        found = compare(options) + ([memory_row(options)] if options.memory_steps else [])
+        rows += [{"repeat": repeat, **one} for one in found]
+        write_csv(options.results / f"supernet_speed_{options.device}.csv", rows)
+
+    def values(task: str, column: str) -> list[float]:
+        return [float(str(one[column])) for one in rows if one["task"] == task and one.get(column)]
+
+    reach: dict[str, dict[str, object]] = {}
+    for task, goal in (("training", GOAL_TRAINING), ("evaluation", GOAL_EVALUATION)):
+        least = min(values(task, "times_as_fast"))
+        reach[f"images_per_second_{task}"] = {"value": round(least, 2), "goal": goal, "holds": least >= goal}
     if options.memory_steps:
-        command = [sys.executable, __file__, "--memory-only", "--memory-steps", str(options.memory_steps)]
-        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        peak = max(values("training, sandwich rule", "memory_gb"))
         reach["peak_memory_gb"] = {"value": round(peak, 2), "goal": GOAL_MEMORY_GB, "holds": peak <= GOAL_MEMORY_GB}
-    write_csv(options.results / f"supernet_speed_{options.device}.csv", rows)
     if options.json:
         device = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
         machine = {
@@ -364,7 +383,7 @@ def main() -> None:
         }
         options.json.write_text(json.dumps({"figures": {"machine": machine, "rows": rows}, "reach": reach}, indent=2))
     for one in rows:
-        print(f"{one['task']:22s}{one['side']:7s}{one['part']!s:45s}{one['ms']:>10} ms  {one['images_per_s']}")
+        print(*(f"{name} {value}" for name, value in one.items() if value != ""), sep="  ")
     for name, result in reach.items():
         print(f"{name}: {result['value']}, goal {result['goal']}: {'holds' if result['holds'] else 'MISSED'}")
 

@@ -16,6 +16,16 @@ from search_spaces.space import SearchSpace
 from tests.nas.test_config import DIGITS
 
 BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
+SMALL = (
+    "space={name: tiny, resolution: [8]}",
+    "accuracy={method: supernet, epochs: 1}",
+    "data={name: digits, max_images: 300}",
+    "objectives=[accuracy, macs]",
+    "constraints=[]",
+    "search={sampler: random, budget: 4}",
+    "finish={models: 1, epochs: 1, max_int8_accuracy_drop: 0.9}",
+    "ray.executor=serial",
+)
 
 
 @pytest.fixture
@@ -69,21 +79,25 @@ def test_families_whose_latencies_do_not_overlap_are_compared_at_the_least_budge
 
 
 @pytest.mark.slow
+def test_an_experiment_is_run_with_two_seeds_and_found_again(
+    benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "run", lambda run, say: api.search(run))  # finishing is the script's next step
+    overrides = (f"runs_dir={tmp_path}", "name=mine", *SMALL)
+    runs = benchmark.recorded([], DIGITS, overrides)
+    assert [(run.config.name, run.config.seed) for run in runs] == [("mine", 0), ("mine_1", 1)]
+    fronts = [api.front(run.path) for run in runs]
+    assert [len(front.points) for front in fronts] == [4, 4]
+    again = benchmark.recorded([], DIGITS, overrides)
+    assert [run.path for run in again] == [run.path for run in runs]
+    assert [api.front(run.path) for run in again] == fronts
+
+
+@pytest.mark.slow
 def test_the_script_goes_the_whole_way_and_finds_again_what_is_finished(
     benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overrides = (
-        f"runs_dir={tmp_path}",
-        "space={name: tiny, resolution: [8]}",
-        "accuracy={method: supernet, epochs: 1}",
-        "data={name: digits, max_images: 300}",
-        "objectives=[accuracy, macs]",
-        "constraints=[]",
-        "search={sampler: random, budget: 4}",
-        "finish={models: 1, epochs: 1, max_int8_accuracy_drop: 0.9}",
-        "ray.executor=serial",
-    )
-    run = api.start(DIGITS, overrides)
+    run = api.start(DIGITS, (f"runs_dir={tmp_path}", *SMALL))
     api.search(run)
     table, result = tmp_path / "rows.csv", tmp_path / "out.json"
     arguments = [str(run.path), "--models", "1", "--hand", "1", "--csv", str(table), "--json", str(result)]
