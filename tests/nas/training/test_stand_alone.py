@@ -18,6 +18,7 @@ from nas.errors import InputError
 from nas.training.stand_alone import NETWORK_FILE, train_stand_alone, trained_alone
 from search_spaces.network import Network
 from search_spaces.space import load_space
+from tests.nas.training.parts import SPACE as SMALL
 
 SPACE = load_space("tiny")
 DATA = DataConfig(max_images=200)
@@ -152,15 +153,15 @@ def test_a_compiled_training_gives_the_weights_of_a_plain_one(
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler: apt-get install g++")
 def test_the_code_that_torch_compile_makes_gives_the_same_logits_and_trains(data: ImageData, tmp_path: Path) -> None:
-    network = Network(SPACE.layers(SPACE.smallest()), seed=1).eval()
-    images = torch.randn(8, 1, network.resolution, network.resolution, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        torch.testing.assert_close(torch.compile(network)(images), network(images), rtol=1e-4, atol=1e-4)
+    # Few layers in training alone: each kernel costs seconds of the C++ compiler's.
+    plain, compiled = (Network(SMALL.layers(SMALL.smallest()), seed=1).train() for _ in range(2))
+    images = torch.randn(16, 1, plain.resolution, plain.resolution, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.compile(compiled)(images), plain(images), rtol=1e-4, atol=1e-4)
 
     losses: list[float] = []
-    config = CONFIG.model_copy(update={"epochs": 4, "compile": True})
+    config = CONFIG.model_copy(update={"epochs": 10, "compile": True})
     epochs = train_stand_alone(
-        SPACE.smallest(), SPACE, data, config, tmp_path, seed=0, progress=lambda *state: losses.append(state[2]["loss"])
+        SMALL.smallest(), SMALL, data, config, tmp_path, seed=0, progress=lambda *state: losses.append(state[2]["loss"])
     )
     trained_alone(epochs)
     assert losses[-1] < 0.7 * losses[0]
