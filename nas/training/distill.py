@@ -9,9 +9,10 @@ from torch import Tensor
 from nas.config import FinishConfig
 from nas.data import ImageData
 from nas.training.images import Batch, TrainingImages
+from nas.training.inference import inference
 from nas.training.loop import LoopSettings, TrainingProgress, no_progress, train
 from nas.training.losses import soft_cross_entropy
-from search_spaces.network import Network, folded
+from search_spaces.network import Network
 
 METHOD = "inherit weights, then distil from the largest subnet"
 """What finishing does to a subnet, in words for reports."""
@@ -55,11 +56,10 @@ def distill(
     settings = LoopSettings.of(config, seed=seed, bf16=bf16, checkpoint_seconds=checkpoint_seconds)
     share = config.distillation_weight
     teacher.eval()
-    answering = folded(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    answering = inference(teacher)
 
     def step(batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
-        with torch.no_grad():
-            answers = settings.forward(answering, batch.at(teacher.resolution))
+        answers = settings.forward(answering, batch.at(teacher.resolution))
         logits = settings.forward(student, batch.at(student.resolution))
         soft = soft_cross_entropy(logits, answers, config.temperature)
         loss = share * soft + (1 - share) * batch.cross_entropy(logits, config.label_smoothing)

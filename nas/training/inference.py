@@ -49,7 +49,7 @@ def inference(network: Network) -> Callable[[Tensor], Tensor]:
 def _on_gpu(network: Network) -> Callable[[Tensor], Tensor]:
     copied = folded(network)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # tensors of inference mode could not be a teacher's answers
     def logits(images: Tensor) -> Tensor:
         parts = torch.split(images, max(1, _GPU_PIXELS // (images.shape[2] * images.shape[3])))
         return torch.cat([copied(part.contiguous(memory_format=torch.channels_last)) for part in parts])

@@ -101,11 +101,10 @@ class LoopSettings:
         """Returns whether a device computes in bfloat16 where that is safe."""
         return self.bf16 and device.type == "cuda"
 
-    def forward(self, model: nn.Module, images: Tensor) -> Tensor:
+    def forward(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Returns the model's logits in float32, computed in bfloat16 where the settings and the device say so."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.uses_bf16(images.device)):
-            logits: Tensor = model(images)
-        return logits.float()
+            return model(images).float()
 
 
 def train(

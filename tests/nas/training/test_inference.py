@@ -12,7 +12,7 @@ def calibrated(name: str) -> Network:
     table = load_space(name).table
     space = SearchSpace(table.model_copy(update={"resolution": (32,)})).with_data(image_channels=3, classes=5)
     network = Network(space.layers(space.smallest()), seed=1)
-    calibrate(network, [torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))])
+    calibrate(network, torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     return network
 
 
