@@ -110,9 +110,8 @@ def _measurement(
     stated = stated if stated in get_args(Precision) or not precision else precision
     if stated not in get_args(Precision):
         known = ", ".join(get_args(Precision))
-        raise InputError(
-            f"its precision is {stated if stated not in {None, 'unknown'} else 'not stated'}: give --precision ({known}), or leave the row out"
-        )
+        told = "not stated" if stated in {None, "unknown"} else stated
+        raise InputError(f"its precision is {told}: give --precision ({known}), or leave the row out")
     written = architecture.key if architecture else str(row["arch"] or row.get("model") or NOT_STATED)
     latency, half_width = _interval(row, value)
     verdict, reason = _verdict(row, findings, unknown)
