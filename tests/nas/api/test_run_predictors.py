@@ -18,9 +18,9 @@ TERMS = "objectives=[accuracy,latency_ms@cpu,energy_mj@cpu]"
 BOUND = "constraints=[peak_memory_mb@cpu <= 50]"
 
 
-def started(tmp_path: Path) -> Run:
+def started(tmp_path: Path, terms: tuple[str, ...] = (TERMS, BOUND)) -> Run:
     small = ("accuracy.epochs=1", "data.max_images=200", "search.budget=4", "ray.executor=serial", "latency.count=18")
-    return api.start(DIGITS, (f"runs_dir={tmp_path}", TERMS, BOUND, "search.sampler=random", *small))
+    return api.start(DIGITS, (f"runs_dir={tmp_path}", *terms, "search.sampler=random", *small))
 
 
 def test_energy_that_the_preset_does_not_measure_is_told_before_training(tmp_path: Path) -> None:
@@ -31,18 +31,35 @@ def test_energy_that_the_preset_does_not_measure_is_told_before_training(tmp_pat
     assert not run.supernet_dir.exists()
 
 
-@pytest.mark.slow
-def test_a_search_has_latency_and_memory_measured_here_and_energy_of_imported_rows(tmp_path: Path) -> None:
-    run = started(tmp_path)
-    table = tmp_path / "board.csv"
+def measured_elsewhere(folder: Path) -> Path:
+    """Returns a set of 30 networks of a board, with energy; latency follows a roofline."""
+    table = folder / "board.csv"
     networks = distinct_networks(SPACE, 30, seed=5)
     lines = [
         f'"{one.to_json().replace(chr(34), chr(34) * 2)}",tiny,board,int8,{ms},{3 * ms}'
         for (one, _), ms in zip(networks, roofline_ms([layers for _, layers in networks]), strict=True)
     ]
     table.write_text("arch,space,device,precision,latency_ms,energy_mj\n" + "\n".join(lines))
-    api.import_latency(table, tmp_path / "board.parquet")
-    api.fit_latency(tmp_path / "board.parquet", "cpu.energy_mj", run.predictors_dir, metric="energy_mj")
+    api.import_latency(table, folder / "board.parquet")
+    return folder / "board.parquet"
+
+
+def test_a_front_tells_how_likely_each_network_keeps_a_bound_on_a_predicted_cost(tmp_path: Path) -> None:
+    bound = "latency_ms@cpu <= 1"
+    run = started(tmp_path, ("objectives=[accuracy,latency_ms@cpu]", f"constraints=[{bound},parameters <= 60000]"))
+    api.fit_latency(measured_elsewhere(tmp_path), "cpu", run.predictors_dir)
+    api.search(run)
+    front = api.front(run.path)
+    assert front.best
+    assert all(point.probabilities.keys() == {bound} for point in front.points)
+    assert all(0.5 < point.probabilities[bound] < 1 for point in front.best)
+    assert all(row[f"P({bound})"] in ("0.98", "0.99") for row in api.front_rows(front))
+
+
+@pytest.mark.slow
+def test_a_search_has_latency_and_memory_measured_here_and_energy_of_imported_rows(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    api.fit_latency(measured_elsewhere(tmp_path), "cpu.energy_mj", run.predictors_dir, metric="energy_mj")
     told: list[str] = []
     assert api.search(run, lambda step: told.append(step.text))["evaluated"] == 4
     (other,) = (text for text in told if "was fitted on board" in text)
@@ -62,7 +79,6 @@ def test_a_search_has_latency_and_memory_measured_here_and_energy_of_imported_ro
         assert memory.lower is not None
         assert 0 < memory.lower <= memory.value < 100
         assert "latency_ms@cpu" in point.values
-        assert 0.5 < point.probabilities["peak_memory_mb@cpu <= 50"] < 1
     # A plan of the same run now knows them too.
     terms = {term.objective.name for term in api.plan(run.path, trial=False).terms if term.values}
     assert {"latency_ms@cpu", "energy_mj@cpu", "peak_memory_mb@cpu"} <= terms
