@@ -152,11 +152,16 @@ def test_a_compiled_training_gives_the_weights_of_a_plain_one(
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler: apt-get install g++")
-def test_the_code_that_torch_compile_makes_gives_the_same_logits_and_trains(data: ImageData, tmp_path: Path) -> None:
+def test_the_code_that_torch_compile_makes_computes_and_trains_as_torch_does(data: ImageData, tmp_path: Path) -> None:
     # Few layers in training alone: each kernel costs seconds of the C++ compiler's.
     plain, compiled = (Network(SMALL.layers(SMALL.smallest()), seed=1).train() for _ in range(2))
     images = torch.randn(16, 1, plain.resolution, plain.resolution, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(torch.compile(compiled)(images), plain(images), rtol=1e-4, atol=1e-4)
+    wanted, found = plain(images), torch.compile(compiled)(images)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    for logits in (wanted, found):
+        logits.square().mean().backward()
+    for own, other in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-3, atol=1e-4)
 
     losses: list[float] = []
     config = CONFIG.model_copy(update={"epochs": 10, "compile": True})
@@ -164,7 +169,7 @@ def test_the_code_that_torch_compile_makes_gives_the_same_logits_and_trains(data
         SMALL.smallest(), SMALL, data, config, tmp_path, seed=0, progress=lambda *state: losses.append(state[2]["loss"])
     )
     trained_alone(epochs)
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < losses[0] - 0.3
 
 
 def test_every_network_is_compiled_however_many_a_process_has_trained(
