@@ -38,6 +38,7 @@ def test_every_repetition_has_its_rows_and_goals_hold_in_all_of_them(
                 return int(super().parameters(subnet)) - int(benchmark.HIDDEN_BIASES)
 
         monkeypatch.setattr(benchmark, "Reference", InItsPlace)
+    monkeypatch.setattr(benchmark, "RESOLUTION", 32)  # but for the memory, which is another process's
     sizes = ["--batch", "2", "--calibration", "2", "--validation", "2", "--rounds", "1", "--memory-steps", "1"]
     files = ["--results", str(tmp_path), "--json", str(tmp_path / "out.json")]
     monkeypatch.setattr(sys, "argv", ["supernet_speed.py", "--repeats", "2", *sizes, *files])
