@@ -89,6 +89,10 @@ class DataConfig(FileModel):
         max_images: use only the first N training images (after shuffling), for trials; null for all.
         flip: whether a mirrored image keeps its class (photographs do, digits do not), so that training may mirror.
         seed: of the splits.
+        memory_gb: images of Parquet tables and folders that are larger than this once decoded, in 10^9 bytes, are kept
+            in a file instead of memory (docs/data.md).
+        cache: folder of such files; by default ``hwnas/images`` in the user's cache directory. The disk must hold the
+            decoded images.
     """
 
     name: Literal["digits", "idx", "parquet", "folder"] = "digits"
@@ -98,6 +102,8 @@ class DataConfig(FileModel):
     max_images: Count | None = None
     flip: bool = False
     seed: int = 0
+    memory_gb: Annotated[float, Field(ge=0)] = 2.0
+    cache: Path | None = None
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> "DataConfig":

@@ -18,15 +18,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
-from nas.config import ExperimentConfig, load_config
+from nas.config import DataConfig, ExperimentConfig, load_config
 from nas.errors import InputError, RunError
 from search_spaces.atomic import write_bytes
 from search_spaces.checksum import BLANK, read_json, with_checksum, write_json
 from search_spaces.file_lock import FileHeldError, hold
 
 # What candidates, accuracies and costs depend on: a run is resumed only where these have not changed.
+# Where decoded images are kept changes none of them.
+_DATA = (f"data.{field}" for field in DataConfig.model_fields if field not in ("memory_gb", "cache"))
 _FIXED = (
-    "space", "data", "accuracy", "devices", "latency", "objectives", "constraints", "search.warm_start", "seed",
+    "space", *_DATA, "accuracy", "devices", "latency", "objectives", "constraints", "search.warm_start", "seed",
 )  # fmt: skip
 
 

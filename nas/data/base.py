@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.data.stored import Images, StoredImages
 from nas.errors import InputError
 
-Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 SplitName = Literal["train", "validation", "test"]
 
@@ -20,7 +20,7 @@ class Split:
     """Images and their labels.
 
     Attributes:
-        images: ``(n, c, h, w)`` uint8.
+        images: ``(n, c, h, w)`` uint8, an array or, where they do not fit in memory, in a file.
         labels: ``(n,)`` int64, index into the class names.
     """
 
@@ -53,15 +53,12 @@ class Part:
         if len(self.places) != len(self.split):
             raise ValueError(f"places must be one for each of the {len(self.split)} images, got {len(self.places)}")
 
-    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "Part":
-        """Returns the images of these rows, in this order."""
-        split = Split(self.split.images[rows], self.split.labels[rows])
-        return Part(split, tuple(self.places[row] for row in rows))
-
-    def cut(self, count: int) -> "tuple[Part, Part]":
-        """Returns the first ``count`` images and the rest."""
-        rows = np.arange(len(self.split))
-        return self.take(rows[:count]), self.take(rows[count:])
+    def take(self, rows: slice | NDArray[np.int64]) -> "Part":
+        """Returns the images of these rows, in this order; those of a slice, and those in a file, are not copied."""
+        images = self.split.images
+        taken = images.take(rows) if isinstance(images, StoredImages) else images[rows]
+        places = self.places[rows] if isinstance(rows, slice) else tuple(self.places[row] for row in rows)
+        return Part(Split(taken, self.split.labels[rows]), places)
 
 
 @dataclass(frozen=True, eq=False)

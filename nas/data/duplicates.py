@@ -7,7 +7,10 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 
+import numpy as np
+
 from nas.data.base import Duplicate, Leakage, Part, Split, SplitName
+from nas.data.stored import chunks, image_digests
 
 # An image is kept by the first of these that holds it: final figures must stay comparable, then choices honest.
 _PROTECTED: tuple[SplitName, ...] = ("test", "validation", "train")
@@ -21,37 +24,41 @@ def separate(parts: Mapping[SplitName, Part]) -> tuple[dict[SplitName, Part], Le
     Args:
         parts: images of one shape by split name.
     """
-    separated: dict[SplitName, Part] = {}
-    dropped: list[Duplicate] = []
-    repeats: dict[SplitName, int] = {}
-    holders: dict[bytes, tuple[SplitName, int]] = {}
-    sightings: dict[bytes, list[tuple[SplitName, int]]] = defaultdict(list)
-    for name in (name for name in _PROTECTED if name in parts):
-        part, kept, repeats[name] = parts[name], [], 0
-        for row, image in enumerate(part.split.images):
-            digest = hashlib.sha256(image.tobytes()).digest()
-            sightings[digest].append((name, row))
-            holder, held = holders.setdefault(digest, (name, row))
-            if holder == name:
-                kept.append(row)
-                repeats[name] += held != row
-            else:
-                same_label = parts[holder].split.labels[held] == part.split.labels[row]
-                dropped.append(
-                    Duplicate(name, part.places[row], holder, parts[holder].places[held], same_label=bool(same_label))
-                )
-        separated[name] = part if len(kept) == len(part.split) else part.take(kept)
-    conflicts = tuple(
-        tuple(parts[name].places[row] for name, row in seen)
-        for seen in sightings.values()
-        if len(seen) > 1 and len({int(parts[name].split.labels[row]) for name, row in seen}) > 1
+    names = [name for name in _PROTECTED if name in parts]
+    starts = np.cumsum([0, *(len(parts[name].split) for name in names)])
+    part_of = np.repeat(np.arange(len(names)), np.diff(starts))
+    labels = np.concatenate([parts[name].split.labels for name in names])
+    digests = np.concatenate([image_digests(parts[name].split.images) for name in names])
+    _, first, picture = np.unique(digests, return_index=True, return_inverse=True)
+    holder = first[picture]  # of each image, the first with its pixels, which is in the most protected split
+
+    def where(image: np.intp) -> tuple[SplitName, str]:
+        name = names[part_of[image]]
+        return name, parts[name].places[image - starts[part_of[image]]]
+
+    dropped = tuple(
+        Duplicate(*where(image), *where(holder[image]), same_label=bool(labels[image] == labels[holder[image]]))
+        for image in np.flatnonzero(part_of != part_of[holder])
     )
-    return separated, Leakage(tuple(dropped), repeats, conflicts)
+    repeated = (holder != np.arange(len(holder))) & (part_of == part_of[holder])
+    separated: dict[SplitName, Part] = {}
+    repeats: dict[SplitName, int] = {}
+    for number, name in enumerate(names):
+        here = slice(starts[number], starts[number + 1])
+        kept = np.flatnonzero(part_of[holder[here]] == number)
+        separated[name] = parts[name] if len(kept) == len(parts[name].split) else parts[name].take(kept)
+        repeats[name] = int(repeated[here].sum())
+    conflicting = np.isin(holder, holder[labels != labels[holder]])
+    sightings: dict[int, list[str]] = defaultdict(list)
+    for image in np.flatnonzero(conflicting):
+        sightings[holder[image]].append(where(image)[1])
+    return separated, Leakage(dropped, repeats, tuple(map(tuple, sightings.values())))
 
 
 def split_digest(split: Split) -> str:
     """Returns the SHA-256 of a split's pixels, labels and order, in hexadecimal."""
     digest = hashlib.sha256(repr(split.images.shape).encode())
-    digest.update(split.images.tobytes())
+    for images in chunks(split.images):
+        digest.update(images.tobytes())
     digest.update(split.labels.astype("<i8").tobytes())
     return digest.hexdigest()

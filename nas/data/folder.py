@@ -1,12 +1,14 @@
 """Image folders: one sub-folder for each class, holding PNG, JPEG or other image files."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from nas.data.base import Part, RawData, Split, existing_folder
-from nas.data.decoding import decode
+from nas.data.decoding import Encoded, decode
+from nas.data.stored import ImageStore
 from nas.errors import InputError
 
 _HOW_TO_GET = "make one folder for each class there, or train/ and test/ with such folders, and put the images in them"
@@ -14,11 +16,15 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", "
 _log = logging.getLogger(__name__)
 
 
-def read(path: Path | None) -> RawData:
+def read(path: Path | None, store: ImageStore | None = None) -> RawData:
     """Returns the images of ``path/CLASS/*`` or of ``path/train/CLASS/*`` and ``path/test/CLASS/*``.
 
     Without ``test``, a folder ``validation`` or ``val`` beside ``train`` is the test split. Classes are the folder
     names in sorted order. Images of another size than the most frequent one are resized to it and counted.
+
+    Args:
+        path: of the folder.
+        store: of decoded images that are too large for memory; None to keep all in memory.
 
     Raises:
         InputError: a class folder is empty, the test classes differ, or an image is damaged; the message names it.
@@ -37,16 +43,19 @@ def read(path: Path | None) -> RawData:
         if unknown:
             raise InputError(f"{held_out[0]} has classes that {train} has not: {', '.join(unknown)}")
         files.append(_files(held_out[0], class_names))
-    every = [(file, label) for part in files for file, label in part]
-    places = [str(file.relative_to(folder)) for file, _ in every]
-    images, resized = decode((file.read_bytes() for file, _ in every), places)
-    labels = np.array([label for _, label in every], np.int64)
-    cut = len(files[0])
+    places = [str(file.relative_to(folder)) for part in files for file, _ in part]
+    labels = np.array([label for part in files for _, label in part], np.int64)
+
+    def paths() -> Iterator[Path]:
+        return (folder / place for place in places)
+
+    images, resized = decode(Encoded(folder, paths, paths, places), store)
+    every, cut = Part(Split(images, labels), places), len(files[0])
     return RawData(
         name=folder.resolve().name,
         class_names=class_names,
-        train=Part(Split(images[:cut], labels[:cut]), places[:cut]),
-        test=Part(Split(images[cut:], labels[cut:]), places[cut:]) if held_out else None,
+        train=every.take(slice(cut)),
+        test=every.take(slice(cut, None)) if held_out else None,
         source=f"image folder {folder}",
         resized=resized,
     )

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from nas.config import DataConfig
 from nas.data import digits, folder, idx, parquet
-from nas.data.base import ImageData, Images, Labels, RawData, SplitName
+from nas.data.base import ImageData, Labels, RawData, SplitName
 from nas.data.duplicates import separate, split_digest
+from nas.data.stored import Images, ImageStore, chunks
 from nas.errors import InputError
 
-READERS: dict[str, Callable[[Path | None], RawData]] = {
-    "digits": digits.read,
-    "idx": idx.read,
+READERS: dict[str, Callable[[Path | None, ImageStore], RawData]] = {
+    "digits": lambda path, store: digits.read(path),
+    "idx": lambda path, store: idx.read(path),
     "parquet": parquet.read,
     "folder": folder.read,
 }
@@ -28,17 +29,21 @@ def load_data(config: DataConfig) -> ImageData:
     the rest, the first ``max_images`` are used, and ``validation_fraction`` of them becomes the validation split. All
     are stratified by class. Then no picture stays in two splits (`nas.data.duplicates.separate`).
 
+    Images of Parquet tables and folders that are larger than ``memory_gb`` once decoded are decoded to a file
+    (`nas.data.stored`); all that is said of them here is the same.
+
     Raises:
-        InputError: the files break a rule of their source, or a split would be empty or training lack a class.
+        InputError: the files break a rule of their source, a split would be empty or training lack a class, or decoded
+            images cannot be kept on disk.
     """
-    raw = READERS[config.name](config.path)
-    pool = raw.train.take(stratified_order(raw.train.split.labels, np.random.default_rng(config.seed)))
-    test = raw.test
+    raw = READERS[config.name](config.path, ImageStore.of(config))
+    rows, test = stratified_order(raw.train.split.labels, np.random.default_rng(config.seed)), raw.test
     if test is None:
-        test, pool = pool.cut(round(config.test_fraction * len(pool.split)))
-    if config.max_images is not None:
-        pool, _ = pool.cut(config.max_images)
-    validation, train = pool.cut(round(config.validation_fraction * len(pool.split)))
+        count = round(config.test_fraction * len(rows))
+        test, rows = raw.train.take(rows[:count]), rows[count:]
+    rows = rows[: config.max_images]
+    count = round(config.validation_fraction * len(rows))
+    validation, train = raw.train.take(rows[:count]), raw.train.take(rows[count:])
     parts, leakage = separate({"test": test, "validation": validation, "train": train})
     for name, part in parts.items():
         if not len(part.split):
@@ -93,9 +98,13 @@ def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, 
     The deviation of a constant channel is given as 1, so that it can be divided by.
     """
     levels = np.arange(256) / 255
+    counts = np.zeros((images.shape[1], 256), np.int64)
+    for chunk in chunks(images):
+        for channel, count in enumerate(counts):
+            count += np.bincount(chunk[:, channel].ravel(), minlength=256)
     means, deviations = [], []
-    for channel in range(images.shape[1]):
-        share = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
+    for count in counts:
+        share = count / count.sum()
         mean = float(share @ levels)
         means.append(mean)
         deviations.append(float(np.sqrt(share @ (levels - mean) ** 2)) if share.max() < 1 else 1.0)

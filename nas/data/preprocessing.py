@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.base import Images
+from nas.data.stored import Images
 from nas.errors import InputError
 
 _CHUNK = 2048  # images; keeps the float32 copies of a large data set small

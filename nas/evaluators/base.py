@@ -20,9 +20,10 @@ def fully_trained(metrics: Mapping[str, float]) -> bool:
 class Evaluator(ABC):
     """Finds the expensive metrics of architectures.
 
-    An instance holds settings and NumPy arrays, and needs no file of the process that made it: Ray brings it once to
-    each machine (through the object store, never to disk), where its workers share the arrays' memory and must not
-    write to it. Torch modules and whatever lives on a GPU are made by `setup`.
+    An instance holds settings and NumPy arrays, and needs no file of the process that made it but images that are too
+    large for memory (`nas.data.stored`): Ray brings it once to each machine (through the object store, never to disk),
+    where its workers share the arrays' memory and must not write to it. Torch modules and whatever lives on
+    a GPU are made by `setup`.
     """
 
     @abstractmethod

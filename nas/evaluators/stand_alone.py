@@ -14,6 +14,7 @@ from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from nas.data import ImageData
+    from nas.training.judged_images import JudgedImages
 
 
 @dataclass
@@ -41,11 +42,16 @@ class StandAloneEvaluator(Evaluator):
     threads: int = 1
 
     def setup(self) -> None:
-        """Puts the validation images onto a GPU where this process sees one, and pins torch's threads."""
+        """Takes a GPU where this process sees one, and pins torch's threads.
+
+        Raises:
+            InputError: the images are in a file that is not on this machine.
+        """
         import torch
 
         torch.set_num_threads(self.threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._validation()
         self._folder = self.networks
         if not self.networks.parent.is_dir():
             # Nobody removes it with the run, and a new run may have the same place.
@@ -54,6 +60,11 @@ class StandAloneEvaluator(Evaluator):
             name = sha256(texts.encode()).hexdigest()[:12]
             self._folder = Path(tempfile.gettempdir()) / f"hwnas-networks-{name}"
 
+    def _validation(self) -> "JudgedImages":
+        from nas.training.judged_images import JudgedImages
+
+        return JudgedImages(self.data.validation, self.data.mean, self.data.std, self._device)
+
     def evaluate(self, architecture: Architecture) -> dict[str, float]:
         """Returns the metrics of the fully trained network."""
         *_, last = self.by_epoch(architecture)
@@ -61,16 +72,13 @@ class StandAloneEvaluator(Evaluator):
 
     def by_epoch(self, architecture: Architecture) -> Iterator[dict[str, float]]:
         """Yields the share of validation images classified correctly as ``accuracy``, and the epochs behind it."""
-        from nas.data import inputs
-        from nas.training.accuracy import accuracy
-        from nas.training.images import read_only_tensor
         from nas.training.stand_alone import train_stand_alone
 
-        data, split, validation = self.data, self.data.validation, None
+        validation = self._validation()
         trained = train_stand_alone(
             architecture,
             self.space,
-            data,
+            self.data,
             self.config,
             self._folder,
             seed=self.seed,
@@ -78,10 +86,7 @@ class StandAloneEvaluator(Evaluator):
             flip=self.flip,
         )
         for epochs, network in trained:
-            if validation is None:
-                images = inputs(split.images, network.resolution, data.mean, data.std)
-                validation = read_only_tensor(images).to(self._device)
-            found = accuracy(network, validation, read_only_tensor(split.labels).to(self._device))
+            found = validation.accuracy(network)
             yield {"accuracy": found, EPOCHS: float(epochs), FULL_EPOCHS: float(self.config.epochs)}
 
     def discard(self, architecture: Architecture) -> None:

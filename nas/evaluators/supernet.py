@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from nas.data import ImageData
-    from search_spaces.supernet import Supernet
 
 
 @dataclass
@@ -58,10 +57,11 @@ class SupernetEvaluator(Evaluator):
         """Loads the supernet and the images, onto a GPU where this process sees one, and pins torch's threads.
 
         Raises:
-            InputError: the supernet's file is damaged.
+            InputError: the supernet's file is damaged, or the images are in a file that is not on this machine.
         """
         import torch
 
+        from nas.training.judged_images import JudgedImages
         from search_spaces.supernet import load_supernet
 
         torch.set_num_threads(self.threads)
@@ -70,46 +70,25 @@ class SupernetEvaluator(Evaluator):
             self.supernet.tofile(file)
             file.flush()
             supernet = load_supernet(Path(file.name))
-        self._loaded = _Loaded(supernet.to(device), self.data, device, {})
+        self._supernet, self._device = supernet.to(device), device
+        self._validation = JudgedImages(self.data.validation, self.data.mean, self.data.std, device)
+        self._calibration: dict[int, torch.Tensor] = {}
 
     def evaluate(self, architecture: Architecture) -> dict[str, float]:
         """Returns the share of validation images that the subnet classifies correctly, as ``accuracy``."""
-        from nas.training.accuracy import accuracy
         from nas.training.supernet import calibrated_subnet
 
-        loaded = self._loaded
-        loaded.supernet.activate(architecture)
-        calibration, validation = loaded.inputs(loaded.supernet.resolution)
-        network = calibrated_subnet(loaded.supernet, architecture, calibration)
-        return {"accuracy": accuracy(network, validation, loaded.labels)}
+        self._supernet.activate(architecture)
+        calibration = self._calibration_inputs(self._supernet.resolution)
+        network = calibrated_subnet(self._supernet, architecture, calibration)
+        return {"accuracy": self._validation.accuracy(network)}
 
-
-@dataclass
-class _Loaded:
-    """What a worker holds; images are prepared once for each resolution."""
-
-    supernet: "Supernet"
-    images: "ImageData"
-    device: "torch.device"
-    prepared: "dict[int, tuple[torch.Tensor, torch.Tensor]]"
-
-    def inputs(self, resolution: int) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Returns calibration and validation images ``(n, c, resolution, resolution)``, on the device."""
+    def _calibration_inputs(self, resolution: int) -> "torch.Tensor":
+        """Returns the calibration images ``(n, c, resolution, resolution)``, on the device; prepared once."""
         from nas.data import inputs
+        from nas.training.pixels import read_only_tensor
 
-        if resolution not in self.prepared:
-            splits = self.images.train, self.images.validation
-            calibration, validation = (
-                self._tensor(inputs(split.images, resolution, self.images.mean, self.images.std)) for split in splits
-            )
-            self.prepared[resolution] = calibration, validation
-        return self.prepared[resolution]
-
-    @property
-    def labels(self) -> "torch.Tensor":
-        return self._tensor(self.images.validation.labels)
-
-    def _tensor(self, array: NDArray[np.float32] | NDArray[np.int64]) -> "torch.Tensor":
-        from nas.training.images import read_only_tensor
-
-        return read_only_tensor(array).to(self.device)
+        if resolution not in self._calibration:
+            prepared = inputs(self.data.train.images, resolution, self.data.mean, self.data.std)
+            self._calibration[resolution] = read_only_tensor(prepared).to(self._device)
+        return self._calibration[resolution]

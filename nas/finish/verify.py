@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from latency_predictors.graphs.integer_check import float_operators
 from latency_predictors.graphs.model_file import run_file
 from nas.data import Split
-from nas.data.base import Images
+from nas.data.stored import Images
 from nas.finish.report import Verification
 from nas.search.results import wilson_interval
 from nas.training.accuracy import batches

@@ -1,31 +1,24 @@
-"""Images on the device that trains on them, augmented and resized there in whole batches."""
+"""Images on the device that trains on them, augmented and resized there in whole batches.
+
+Where a split does not fit there, its batches are brought to the device one by one.
+"""
 
 import hashlib
-import warnings
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.data import ImageData, Split
+from nas.data.stored import chunks
+from nas.training.pixels import Rows, pixels_of, read_only_tensor
 from nas.training.random_augment import random_augment
 from nas.training_config import TrainingConfig
 
 _MAX_SHIFT = 1 / 16  # of the side; half of the CIFAR recipe's 4 of 32 pixels, as small images fill their frame
-
-
-def read_only_tensor(array: NDArray[Any]) -> Tensor:
-    """Returns an array's memory as a tensor that nobody writes to.
-
-    Torch warns of arrays that must not be written, such as those that processes share through Ray's object store.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
 
 
 class Batch:
@@ -99,7 +92,7 @@ def _resize_matrices(size: int, target: int, shifts: Tensor) -> Tensor:
 
 
 class TrainingImages:
-    """A training split on a device.
+    """A training split for a device.
 
     Attributes:
         labels: ``(n,)`` int64.
@@ -119,7 +112,7 @@ class TrainingImages:
         random: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Moves the split to the device, eight bits a pixel.
+        """Moves the split to the device, eight bits a pixel, where it fits there (`nas.training.pixels`).
 
         Args:
             split: the images.
@@ -132,15 +125,18 @@ class TrainingImages:
             random: strength of `random_augment`; 0 for none.
             device: of the training.
         """
-        self._images = read_only_tensor(split.images).to(device)
+        self._pixels = pixels_of(split.images, torch.device(device))
         self.labels = read_only_tensor(split.labels).to(device)
         self._mean, self._std = (torch.tensor(value, device=device).float()[:, None, None] for value in (mean, std))
         self._shift, self._flip = shift, flip
         self._mixup, self._cutmix, self._random = mixup, cutmix, random
 
-        digest = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
+        digest = hashlib.sha256()
+        for chunk in chunks(split.images):
+            digest.update(chunk.tobytes())
+        digest.update(split.labels.tobytes())
         self.description: dict[str, object] = {
-            "sha256": digest, "mean": list(mean), "std": list(std), "shift": shift, "flip": flip,
+            "sha256": digest.hexdigest(), "mean": list(mean), "std": list(std), "shift": shift, "flip": flip,
         }  # fmt: skip
         options = {"mixup": mixup, "cutmix": cutmix, "random": random}
         self.description |= {name: value for name, value in options.items() if value}
@@ -171,13 +167,20 @@ class TrainingImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], rng: np.random.Generator) -> Batch:
-        """Returns the images of these rows, augmented with random numbers of ``rng``."""
+    def batch(self, rows: Rows, rng: np.random.Generator, ahead: Rows | None = None) -> Batch:
+        """Returns the images of these rows, augmented with random numbers of ``rng``.
+
+        Args:
+            rows: ``(b,)`` int64.
+            rng: everything random comes from here.
+            ahead: rows of the batch that is likely asked for next; where images must be brought to the device, its are
+                gathered meanwhile.
+        """
         device = self.labels.device
         index = torch.from_numpy(rows).to(device)
         shifts = rng.uniform(-_MAX_SHIFT, _MAX_SHIFT, (len(rows), 2)).astype(np.float32) if self._shift else None
         flips = rng.random(len(rows)) < 0.5 if self._flip else None
-        images, labels = self._images[index].float() / 255, self.labels[index]
+        images, labels = self._pixels.take(rows, ahead).float() / 255, self.labels[index]
         if self._random:
             images = random_augment(images, self._random, rng)
         images = (images - self._mean) / self._std

@@ -165,13 +165,14 @@ def train_by_epoch(
     average = MovingAverage(model, settings.ema) if settings.ema else None
     done = _resume(model, optimizer, average, checkpoints, identity)
     saved_at = reported_at = time.monotonic()
-    order = np.zeros(0, np.int64)
+    order = np.zeros((0, batch_size), np.int64)
     for number in range(done, total):
         epoch, place = divmod(number, steps_per_epoch)
         if place == 0 or not len(order):
             order = np.random.default_rng((settings.seed, 0, epoch)).permutation(len(images))
+            order = order[: steps_per_epoch * batch_size].reshape(steps_per_epoch, batch_size)
         rng = np.random.default_rng((settings.seed, 1, number))
-        batch = images.batch(order[place * batch_size : (place + 1) * batch_size], rng)
+        batch = images.batch(order[place], rng, ahead=order[place + 1] if place + 1 < steps_per_epoch else None)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(number, total)
         optimizer.zero_grad(set_to_none=True)

@@ -26,10 +26,16 @@ def test_a_run_goes_on_with_another_budget(config):
     assert Run.open(Run.start(more).path).config.search.budget == 999
 
 
+def test_a_run_goes_on_where_its_decoded_images_are_kept_elsewhere(config):
+    Run.start(config)
+    Run.start(load_config(DIGITS, (f"runs_dir={config.runs_dir}", "data.cache=/elsewhere", "data.memory_gb=9")))
+
+
 @pytest.mark.parametrize(
     ("override", "key"),
     [
         ("seed=5", "seed"),
+        ("data.seed=5", "data.seed"),
         ("objectives=[accuracy,macs]", "objectives"),
         ("space=mobilenet_v3", "space"),
         ("accuracy.epochs=2", "accuracy"),

@@ -17,6 +17,7 @@ from ray.util.queue import Queue
 from nas.config import RayConfig, SupernetConfig
 from nas.errors import RunError
 from nas.search.executors.ray_session import connect
+from nas.search.executors.ray_worker import shipped_bytes
 from nas.training.loop import TrainingProgress, no_progress
 from nas.training.supernet import SUPERNET_FILE, train_supernet
 from search_spaces.atomic import write_bytes
@@ -56,8 +57,7 @@ def train_supernet_with_ray(
         RunError: Ray cannot be reached, or the training fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    size = sum(split.images.nbytes for split in (data.train, data.validation))
-    disconnect = connect(ray_config.model_copy(update={"workers": config.workers}), size)
+    disconnect = connect(ray_config.model_copy(update={"workers": config.workers}), shipped_bytes(data))
     storage = Path(tempfile.mkdtemp(prefix="hwnas-ray-train-"))
     try:
         told = Queue(actor_options={"num_cpus": 0})

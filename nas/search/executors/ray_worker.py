@@ -39,8 +39,8 @@ def process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def shipped_bytes(evaluator: Evaluator) -> int:
-    """Returns the size of an evaluator in Ray's object store, its arrays included."""
+def shipped_bytes(shipped: object) -> int:
+    """Returns the size of an evaluator or of data in Ray's object store, arrays included."""
     arrays: list[pickle.PickleBuffer] = []
-    data: Any = cloudpickle.dumps(evaluator, protocol=5, buffer_callback=arrays.append)  # type: ignore[no-untyped-call]
+    data: Any = cloudpickle.dumps(shipped, protocol=5, buffer_callback=arrays.append)  # type: ignore[no-untyped-call]
     return len(data) + sum(array.raw().nbytes for array in arrays)
