@@ -98,7 +98,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("accuracy.epochs=400", "accuracy"),
         ("devices.cpu.precision=fp32", "devices"),
         ("space=efficientnet_mixed", "space"),
-        ("data.max_images=300", "data"),
+        ("data.max_images=300", "data.max_images"),
         ("seed=1", "seed"),
     ],
 )
