@@ -143,7 +143,8 @@ class FewShotLearner:
                 f"than the {self._samples} wanted: give sources with more networks"
             )
         if not self._choose:
-            return [row for row in self._drawn if row in set(left.tolist())][:count]
+            free = set(left.tolist())
+            return [row for row in self._drawn if row in free][:count]
         known = self._candidates[self.measured] if self.measured else None
         chosen = choose_networks(self._bank, self._candidates[left], count, self._rng, known)
         return [int(left[row]) for row in chosen]

@@ -230,12 +230,8 @@ def _session_drift(column: MeasuredColumn) -> Iterator[Finding]:
 
 
 def _duplicates(column: MeasuredColumn) -> Iterator[Finding]:
-    rows: dict[object, list[int]] = {}
-    for index, arch in enumerate(column.take("arch")):
-        if arch is not None:
-            rows.setdefault(arch, []).append(index)
     apart = np.zeros(len(column.rows), bool)
-    for members in rows.values():
+    for members in column.places_of.values():
         values = column.values[members]
         if len(members) > 1 and values.max() > DUPLICATES * values.min():
             apart[members] = True

@@ -71,6 +71,15 @@ class MeasuredColumn:
         """When the rows were measured, in seconds; NaN where the table does not tell."""
         return np.array([at.timestamp() if isinstance(at, datetime) else np.nan for at in self.take("measured_at")])
 
+    @cached_property
+    def places_of(self) -> dict[object, list[int]]:
+        """Where each cell of ``arch`` stands in the column; of empty cells nothing is known."""
+        places: dict[object, list[int]] = {}
+        for place, arch in enumerate(self.take("arch")):
+            if arch is not None:
+                places.setdefault(arch, []).append(place)
+        return places
+
     def physical(self, places: Integers) -> Floats | None:
         """Returns the physical features ``(m, f)`` of the networks at some places of the column.
 

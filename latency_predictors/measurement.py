@@ -185,6 +185,11 @@ class Measurement:
         """Relative half-width of the interval; infinite where there is none."""
         return self.upper_ms / self.latency_ms - 1 if self.upper_ms and self.latency_ms else math.inf
 
+    @property
+    def standard_error(self) -> float:
+        """Relative standard error: a normal distribution's 95 % interval reaches 1.96 of them to each side."""
+        return self.half_width / 1.96
+
     def to_row(self) -> dict[str, object]:
         """Returns the values of the Parquet columns."""
         row = {name: getattr(self, name) for name in _PLAIN_COLUMNS}

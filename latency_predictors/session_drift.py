@@ -49,12 +49,8 @@ def drifted_rows(column: MeasuredColumn) -> tuple[Mask, str] | None:
 
 def _repeats(column: MeasuredColumn) -> Floats:
     """Returns each row's latency over the median of its network's; NaN where a network was measured once."""
-    rows: dict[object, list[int]] = {}
-    for place, arch in enumerate(column.take("arch")):
-        if arch is not None:
-            rows.setdefault(arch, []).append(place)
     readings = np.full(len(column.rows), np.nan)
-    for places in rows.values():
+    for places in column.places_of.values():
         if len(places) > 1:
             readings[places] = column.values[places] / np.median(column.values[places])
     return readings

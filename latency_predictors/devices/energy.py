@@ -28,6 +28,7 @@ LEAST_SECONDS = 10.0
 SAMPLE_SECONDS = 0.02
 PMIC_SAMPLE_SECONDS = 0.2
 PMIC_COMMAND = ("vcgencmd", "pmic_read_adc")
+_UNREADABLE = (OSError, ValueError, subprocess.SubprocessError)
 ROOT_VARIABLE = "HWNAS_SYSFS"
 """Where sysfs is mounted, for containers that see the host's elsewhere."""
 RAIL_VARIABLE = "HWNAS_POWER_RAIL"
@@ -116,11 +117,7 @@ class PowerMeter:
     def _follow(self) -> None:
         try:
             self._add_up()
-        except (
-            OSError,
-            ValueError,
-            subprocess.SubprocessError,
-        ) as error:  # part of the window would be too little
+        except _UNREADABLE as error:  # a sum of part of the window would be too small
             self._error = error
 
     def _add_up(self) -> None:
@@ -151,7 +148,7 @@ def find_meter(gpu: int | str | None = None) -> EnergyMeter:
             found = find(root)
         except PermissionError as error:
             refused.append(f"{error.filename} may not be read: `sudo chmod a+r {error.filename}` lets it be")
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except _UNREADABLE as error:
             refused.append(f"{kind} cannot be read: {error}")
         else:
             if found:

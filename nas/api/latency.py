@@ -323,8 +323,8 @@ def _fit(rows: "Sequence[Measurement]", spaces: Mapping[str, SearchSpace], metri
 
     architectures = [_architecture(row) for row in rows]
     columns = feature_columns(architectures, spaces)
-    # A normal distribution's 95 % interval reaches 1.96 standard errors to each side; other costs have no interval.
-    noise = np.array([(row.half_width or 0.0) / 1.96 for row in rows]) if metric == "latency_ms" else None
+    # Other costs have no interval.
+    noise = np.array([row.standard_error for row in rows]) if metric == "latency_ms" else None
     return fit_best_predictor(
         architecture_features(architectures, columns, spaces),
         _values(rows, metric),

@@ -94,7 +94,7 @@ def audit_latency(
     spaces = spaces_of(architectures, space)
     columns = feature_columns(architectures, spaces)
     features = architecture_features(architectures, columns, spaces)
-    values, noise = _values_ms(rows), np.array([row.half_width / 1.96 for row in rows])
+    values, noise = _values_ms(rows), np.array([row.standard_error for row in rows])
     chosen = choose_rows(features, values, noise, columns, np.random.default_rng(seed), share=share)
     wanted = tuple(rows[row] for row in chosen)
     known = _by_key(fresh, profiles[0])

@@ -196,7 +196,8 @@ def transfer_latency(
     own_name = own.name if own else f"{target}/{profile.precision}"
     family = own.family if own else _family(target, measure, threads)
     # Of a machine that is not known yet the processor is not, which ends the families of the columns.
-    others = [column for column in columns if not f"{column.family}/".startswith(f"{family}/")]
+    alike = [column for column in columns if f"{column.family}/".startswith(f"{family}/")]
+    others = [column for column in columns if column not in alike]
     if not others:
         raise InputError(f"no source of another family than {family!r}: give tables of other devices with --sources")
     shared, values = complete_rows(others)
@@ -265,7 +266,7 @@ def transfer_latency(
         own_name,
         bank.devices,
         len(kept),
-        tuple(column.name for column in columns if column.family == family and column.name != own_name),
+        tuple(column.name for column in alike if column.name != own_name),
         learned,
         tuple(candidates[row].key for row in learned.measured),
         found_scores,

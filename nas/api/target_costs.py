@@ -125,7 +125,7 @@ class MeasuredCosts:
             for one, row in zip(left, rows, strict=True):
                 value = getattr(row, self.metric)
                 if row.usable and value:
-                    costs[one] = Cost(value, row.half_width / 1.96 if self.metric == "latency_ms" else 0.0)
+                    costs[one] = Cost(value, row.standard_error if self.metric == "latency_ms" else 0.0)
                     continue
                 reason = row.reason or f"it does not tell {self.metric}"
                 self.refused[one.key] = TRIES if row.usable else self.refused[one.key] + 1
