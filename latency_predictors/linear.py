@@ -13,7 +13,7 @@ Such costs c are an upper bound to what adds up: calls also hide behind each oth
 one shape than in another. With enough rows that shows as a sum again, whose terms d may have either sign. They are
 found by ridge regression (Hoerl and Kennard, Technometrics 12, 1970) of what c leaves unexplained, relative to the
 prediction, as strong as predicts the rows best that the models behind the intervals left out, and are 0 where c alone
-does: with 20 rows mostly, or on devices that do add up. Far outside the measured networks c decides: d moves no
+does: with few rows, or on devices that do add up. Far outside the measured networks c decides: d moves no
 prediction further than it moved one that was learned from.
 """
 
@@ -39,6 +39,8 @@ STRENGTHS = tuple(10.0 ** np.arange(-5, 3.1, 0.5))
 """Of the ridge, where a column's share of the predictions has a variance of 1 and rows have weights up to 1."""
 CERTAIN = 2.0
 """Standard errors by which corrections must lower the mean error of rows left out to be used."""
+LEAST_CORRECTED = 30
+"""Rows from which on that is asked; of 10 or 20, a gain by chance is too often as certain."""
 
 
 class LinearPredictor(LatencyPredictor):
@@ -72,6 +74,8 @@ def fit_costs(features: Floats, logs: Floats, weights: Floats) -> list[Model]:
         value that is ever predicted.
     """
     fits = [_Fit(features[seen], logs[seen], own[seen]) for own in weights.T for seen in [own > 0]]
+    if len(logs) < LEAST_CORRECTED:
+        return [fit.model(math.inf) for fit in fits]
     unseen = [(weights[:, 0] > 0) & (own == 0) for own in weights.T[1:]]
 
     def errors(strength: float) -> Floats:
