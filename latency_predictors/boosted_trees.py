@@ -1,4 +1,4 @@
-"""BoostedTreesPredictor: non-negative costs, then boosted trees for what they leave unexplained.
+"""BoostedTreesPredictor: costs of layers, then boosted trees for what they leave unexplained.
 
 Trees cannot say that twice the arithmetic takes twice the time, costs per layer can: so trees are given the log
 residuals of `latency_predictors.linear`, as a Gaussian process is in `latency_predictors.gaussian_process`. They are
@@ -42,7 +42,7 @@ _CHUNK = 1 << 13  # networks looked at together, so that their columns stay in t
 
 
 class BoostedTreesPredictor(LatencyPredictor):
-    """Non-negative costs corrected by boosted trees of their log residuals; see the module."""
+    """Costs of layers corrected by boosted trees of their log residuals; see the module."""
 
     kind: ClassVar[str] = "boosted_trees"
 

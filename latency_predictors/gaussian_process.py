@@ -1,4 +1,4 @@
-"""GaussianProcessPredictor: non-negative costs, then a Gaussian process for what they leave unexplained.
+"""GaussianProcessPredictor: costs of layers, then a Gaussian process for what they leave unexplained.
 
 What costs per layer cannot say (caches that overflow, calls that hide behind each other, kernels chosen by shape) is
 smooth in the features, and in the choices beside them where those are known. So the residuals of
@@ -44,7 +44,7 @@ _CHUNK = 1 << 22  # kernel values held in memory at once
 
 
 class GaussianProcessPredictor(LatencyPredictor):
-    """Non-negative costs corrected by a Gaussian process of their log residuals; see the module."""
+    """Costs of layers corrected by a Gaussian process of their log residuals; see the module."""
 
     kind: ClassVar[str] = "gaussian_process"
 

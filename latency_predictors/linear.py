@@ -59,7 +59,7 @@ class LinearPredictor(LatencyPredictor):
         return log_costs(models, features[:, self._summable])
 
 
-def fit_costs(features: Floats, logs: Floats, weights: Floats) -> list[Model]:
+def fit_costs(features: Floats, logs: Floats, weights: Floats, *, corrected: bool = True) -> list[Model]:
     """Returns the costs that explain measured values, robustly and on the log scale.
 
     Args:
@@ -67,6 +67,7 @@ def fit_costs(features: Floats, logs: Floats, weights: Floats) -> list[Model]:
         logs: ``(n,)``, natural logarithms of the values.
         weights: ``(n, k)``, of the rows in each of k models; 0 leaves a row out. The rows that the first sees and
             others leave out tell how much is corrected.
+        corrected: whether there may be corrections.
 
     Returns:
         For each model ``costs`` ``(d + 1,)``, non-negative, the constant last; ``corrections`` to them ``(d + 1,)``, of
@@ -74,7 +75,7 @@ def fit_costs(features: Floats, logs: Floats, weights: Floats) -> list[Model]:
         value that is ever predicted.
     """
     fits = [_Fit(features[seen], logs[seen], own[seen]) for own in weights.T for seen in [own > 0]]
-    if len(logs) < LEAST_CORRECTED:
+    if not corrected or len(logs) < LEAST_CORRECTED:
         return [fit.model(math.inf) for fit in fits]
     unseen = [(weights[:, 0] > 0) & (own == 0) for own in weights.T[1:]]
 

@@ -32,7 +32,7 @@ class LookupTablePredictor(LatencyPredictor):
         return self._choices if self._choices.any() else self._summable
 
     def _fit(self, features: Floats, logs: Floats, weights: Floats) -> list[Model]:
-        return fit_costs(features[:, self._entries], logs, weights)
+        return fit_costs(features[:, self._entries], logs, weights, corrected=False)
 
     def _predict(self, models: Sequence[Model], features: Floats) -> Floats:
         return log_costs(models, features[:, self._entries])
