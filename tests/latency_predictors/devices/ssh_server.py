@@ -108,7 +108,7 @@ class SshServer:
             TimeoutError: something stays.
         """
         for _ in range(200):
-            left = [process for process in self.processes() if "sshd" not in process.name()]
+            left = [process for process in self.processes() if not _is_server_or_gone(process)]
             files = list(self.temporary.glob("hwnas-far-end-*"))
             if not left and not files:
                 return
@@ -125,3 +125,10 @@ class SshServer:
                     continue
             self.process.wait()
             self.process = None
+
+
+def _is_server_or_gone(process: psutil.Process) -> bool:
+    try:
+        return "sshd" in process.name()
+    except psutil.NoSuchProcess:  # ended since it was listed
+        return True
