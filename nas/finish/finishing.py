@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 STAGE = "finish"
 CHECKPOINTS = "checkpoints"
 # Percent of the stage's time at which each part begins, for the progress line only.
-_EXPORT, _VERIFY, _MEASURE, _DONE = 50, 70, 75, 100
+_EXPORT, _VERIFY, _MEASURE, _DONE = 80, 86, 90, 100
 
 
 @dataclass(frozen=True)
