@@ -86,9 +86,9 @@ def fit_costs(features: Floats, logs: Floats, weights: Floats, *, corrected: boo
             found[out] = np.abs(log_costs([fit.model(strength)], features[out])[0] - logs[out])
         return weights[:, 0] * found
 
-    alone = errors(math.inf)
-    best = min(STRENGTHS, key=lambda strength: float(errors(strength).sum()))
-    gain = alone - errors(best)
+    of = {strength: errors(strength) for strength in STRENGTHS}
+    best = min(of, key=lambda strength: float(of[strength].sum()))
+    gain = errors(math.inf) - of[best]
     enough = gain.sum() > CERTAIN * math.sqrt(len(gain)) * gain.std()
     return [fit.model(best if enough else math.inf) for fit in fits]
 

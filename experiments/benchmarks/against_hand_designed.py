@@ -37,12 +37,12 @@ from csv_file import write_csv
 
 from nas import api
 from nas.api.evaluation import training_device
+from nas.cli.output import ProgressLine
 from nas.config import AccuracyConfig, StandAloneConfig, SupernetConfig
 from nas.data import ImageData, load_data
 from nas.finish import Bundle, Finishing, Pick
 from nas.finish.weights import TrainedAlone
 from nas.pareto import hypervolume
-from nas.progress import Progress
 from nas.run import Run
 from search_spaces.cost import network_cost
 from search_spaces.published import published
@@ -134,7 +134,7 @@ def family(data: ImageData, macs: tuple[float, float], count: int) -> list[Searc
     return [fitting[row] for row in rows]
 
 
-def hand_designed(run: Run, data: ImageData, options: argparse.Namespace) -> Iterator[Bundle]:
+def hand_designed(run: Run, data: ImageData, options: argparse.Namespace, progress: ProgressLine) -> Iterator[Bundle]:
     """Yields the finished networks of the family, those of an earlier start among them."""
     config, accuracy = run.config, run.config.accuracy
     assert isinstance(accuracy, SupernetConfig), "the run needs a supernet"
@@ -172,10 +172,10 @@ def hand_designed(run: Run, data: ImageData, options: argparse.Namespace) -> Ite
             flip=config.data.flip,
             ray=config.ray,
         )
-        yield from finishing.finish([Pick(one.smallest(), {})], say)
+        yield from finishing.finish([Pick(one.smallest(), {})], progress)
 
 
-def recorded(runs: Sequence[Path], experiment: Path, overrides: Sequence[str]) -> list[Run]:
+def recorded(runs: Sequence[Path], experiment: Path, overrides: Sequence[str], progress: ProgressLine) -> list[Run]:
     """Returns the searched runs; where none are given, those of the experiment with two seeds."""
     if runs:
         return [Run.open(path) for path in runs]
@@ -183,14 +183,8 @@ def recorded(runs: Sequence[Path], experiment: Path, overrides: Sequence[str]) -
     seeds: tuple[tuple[str, ...], ...] = (("seed=0",), ("seed=1", f"name={name}_1"))
     started = [api.start(experiment, (*overrides, *seed)) for seed in seeds]
     for run in started:
-        api.run(run, say)
+        api.run(run, progress)
     return started
-
-
-def say(progress: Progress) -> None:
-    """Prints what is worth a line."""
-    if progress.notable:
-        print(f"  {progress.text}", file=sys.stderr, flush=True)
 
 
 def row(run: Run, family: str, bundle: Bundle, device: str) -> dict[str, object]:
@@ -251,15 +245,16 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=RESULTS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    progress = ProgressLine()
     rows: list[dict[str, object]] = []
     figures: list[dict[str, object]] = []
-    for run in recorded(options.runs, Path(options.config[0]), options.config[1:]):
+    for run in recorded(options.runs, Path(options.config[0]), options.config[1:], progress):
         path, device = run.path, next(iter(run.config.devices))
         keys = [point.key for point in api.pick(path, rule="spread", count=options.models)]
-        ours = [row(run, OURS, bundle, device) for bundle in api.finish(path, keys, say).bundles]
+        ours = [row(run, OURS, bundle, device) for bundle in api.finish(path, keys, progress).bundles]
         with run.locked():
             data = load_data(run.config.data)
-            theirs = [row(run, THEIRS, bundle, device) for bundle in hand_designed(run, data, options)]
+            theirs = [row(run, THEIRS, bundle, device) for bundle in hand_designed(run, data, options, progress)]
         rows += [*ours, *theirs]
         write_csv(options.csv, rows)
         sides = models(ours, OURS), models(theirs, THEIRS)

@@ -13,13 +13,12 @@ import argparse
 import json
 import os
 import platform
-import sys
 from pathlib import Path
 
 from csv_file import write_csv
 
 from nas import api
-from nas.progress import Progress
+from nas.cli.output import ProgressLine
 from nas.trust import LEAST_NETWORKS, RankingTrust, network_rows
 
 GOAL_TAU = 0.6
@@ -44,12 +43,6 @@ def agreement_rows(trust: RankingTrust) -> list[dict[str, object]]:
     ]
 
 
-def say(progress: Progress) -> None:
-    """Prints what is worth a line."""
-    if progress.notable:
-        print(f"  {progress.text}", file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """Trains what is missing and writes the CSV files and the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,7 +53,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
-    found = [api.trust(run, options.count, options.seeds, say) for run in options.runs]
+    with ProgressLine() as progress:
+        found = [api.trust(run, options.count, options.seeds, progress) for run in options.runs]
     rows = [row for trust in found for row in agreement_rows(trust)]
     write_csv(options.csv, rows)
     networks = [{"run": trust.run, **row} for trust in found for row in network_rows(trust.networks)]
