@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from latency_predictors.graphs.tflite_graph import TfliteJob, convert_tflite
 from search_spaces.atomic import write_bytes
 from search_spaces.cost import Precision
+from search_spaces.errors import HwnasError
 from search_spaces.layer import IMAGE, LayerSpec
 from search_spaces.weights import Weights
 
@@ -25,6 +26,10 @@ SUFFIXES: dict[Runtime, str] = {
 Layout = Literal["NCHW", "NHWC", "NC"]
 RUN_BATCH = 64
 """Images at a time in `run_file`."""
+
+
+class UnrunnableFileError(HwnasError, RuntimeError):
+    """A file's own runtime cannot load or run it; the text is the runtime's reason, in one line."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +161,17 @@ def run_file(path: Path, images: NDArray[np.float32], *, threads: int = 1) -> ND
         path: an .onnx or .tflite file made by `build_models`.
         images: (n, channels, size, size), preprocessed; quantized here where the file has an INT8 input.
         threads: of the runtime.
+
+    Raises:
+        UnrunnableFileError: the runtime refuses the file. XNNPACK does so with an INT8 file whose scales are too far
+            apart, as those of a squeeze-and-excite that is 0 on all calibration images.
     """
     run = {".onnx": _run_onnx, ".tflite": _run_tflite}[path.suffix]
     batches = [images[start : start + RUN_BATCH] for start in range(0, len(images), RUN_BATCH)]
-    return np.concatenate(run(path, batches, threads))
+    try:
+        return np.concatenate(run(path, batches, threads))
+    except Exception as error:  # runtimes have no common type of error, and each concerns this file alone
+        raise UnrunnableFileError(" ".join(f"{type(error).__name__}: {error}".split())) from error
 
 
 def _session(path: Path, threads: int) -> Any:  # Any: onnxruntime has no types

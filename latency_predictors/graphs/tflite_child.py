@@ -13,18 +13,23 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from search_spaces.atomic import write_bytes
 from search_spaces.layer import IMAGE, Activation, LayerSpec
 from search_spaces.weights import Weights
 
+Floats = NDArray[np.float32]
 Tensor = Any  # TensorFlow is published without type information
+
+_SILENT = 1e-3
+_BATCH = 8  # calibration images at a time
 
 
 def _activation(tf: Any, activation: Activation, x: Tensor, *, integer: bool) -> Tensor:  # Any: TensorFlow has no types
@@ -60,51 +65,94 @@ def _conv(tf: Any, layer: LayerSpec, x: Tensor, weights: Weights) -> Tensor:  # 
     return tf.nn.bias_add(x, weights[f"{layer.name}.bias"])
 
 
-def _squeeze_excite(
-    tf: Any, layer: LayerSpec, x: Tensor, weights: Weights, *, integer: bool
-) -> Tensor:  # Any: as above
-    gate = tf.reduce_mean(x, [1, 2], keepdims=True)
-    activations: dict[str, Activation] = {"reduce": "relu", "expand": layer.activation}
-    for part, activation in activations.items():
-        gate = tf.nn.conv2d(gate, weights[f"{layer.name}.{part}.weight"].T[None, None], 1, "VALID")
-        gate = tf.nn.bias_add(gate, weights[f"{layer.name}.{part}.bias"])
-        gate = _activation(tf, activation, gate, integer=integer)
-    return x * gate
+def _dense(tf: Any, x: Tensor, weights: Weights, name: str) -> Tensor:  # Any: as above
+    x = tf.nn.conv2d(x, weights[f"{name}.weight"].T[None, None], 1, "VALID")
+    return tf.nn.bias_add(x, weights[f"{name}.bias"])
 
 
-def _network(tf: Any, layers: Sequence[LayerSpec], weights: Weights, *, integer: bool) -> Callable[[Tensor], Tensor]:
-    """Returns the network as a function of the image; weights are constants, so that nothing has to be frozen."""
+def _reduced(tf: Any, layer: LayerSpec, x: Tensor, weights: Weights) -> Tensor:  # Any: as above
+    return tf.nn.relu(_dense(tf, tf.reduce_mean(x, [1, 2], keepdims=True), weights, f"{layer.name}.reduce"))
 
-    def network(image: Tensor) -> Tensor:
-        values = {IMAGE: image}
-        for layer in layers:
-            x = values[layer.inputs[0]]
-            if layer.op == "squeeze_excite":
-                values[layer.name] = _squeeze_excite(tf, layer, x, weights, integer=integer)
-                continue
-            if layer.op == "conv":
-                x = _conv(tf, layer, x, weights)
-            elif layer.op == "linear":
-                x = tf.nn.bias_add(tf.matmul(x, weights[f"{layer.name}.weight"].T), weights[f"{layer.name}.bias"])
-            elif layer.op == "add":
-                x = x + values[layer.inputs[1]]
-            else:
-                x = tf.reduce_mean(x, [1, 2])
-            values[layer.name] = _activation(tf, layer.activation, x, integer=integer)
-        return values[layers[-1].name]
 
-    return network
+def _gate(tf: Any, layer: LayerSpec, x: Tensor, weights: Weights, *, integer: bool) -> Tensor:  # Any: as above
+    gate = _dense(tf, _reduced(tf, layer, x, weights), weights, f"{layer.name}.expand")
+    return _activation(tf, layer.activation, gate, integer=integer)
+
+
+def _outputs(
+    tf: Any,
+    layers: Sequence[LayerSpec],
+    weights: Weights,
+    image: Tensor,
+    constant: Mapping[str, Floats],
+    *,
+    integer: bool,
+) -> dict[str, Tensor]:  # Any: as above
+    """Returns what each layer computes, with some gates of squeeze-and-excites constant."""
+    values = {IMAGE: image}
+    for layer in layers:
+        x = values[layer.inputs[0]]
+        if layer.op == "squeeze_excite":
+            gate = constant.get(layer.name)
+            values[layer.name] = x * (_gate(tf, layer, x, weights, integer=integer) if gate is None else gate)
+            continue
+        if layer.op == "conv":
+            x = _conv(tf, layer, x, weights)
+        elif layer.op == "linear":
+            x = tf.nn.bias_add(tf.matmul(x, weights[f"{layer.name}.weight"].T), weights[f"{layer.name}.bias"])
+        elif layer.op == "add":
+            x = x + values[layer.inputs[1]]
+        else:
+            x = tf.reduce_mean(x, [1, 2])
+        values[layer.name] = _activation(tf, layer.activation, x, integer=integer)
+    return values
+
+
+def _constant_gates(
+    tf: Any, layers: Sequence[LayerSpec], weights: Weights, images: Floats
+) -> dict[str, Floats]:  # Any: as above
+    """Returns the gates of squeeze-and-excites whose reduction is 0 for all images, to `_SILENT` of what is reduced.
+
+    Such a range would be a scale of 1e-8 beside those of 1e-2 around it: XNNPACK refuses the file, or ends the process
+    that loads it.
+    """
+    squeezes = [layer for layer in layers if layer.op == "squeeze_excite"]
+    if not squeezes:
+        return {}
+
+    def ranges(batch: Tensor) -> list[list[Tensor]]:
+        values = _outputs(tf, layers, weights, batch, {}, integer=True)
+        inputs = [values[layer.inputs[0]] for layer in squeezes]
+        return [
+            [tf.reduce_max(_reduced(tf, layer, x, weights)), tf.reduce_max(tf.abs(tf.reduce_mean(x, [1, 2])))]
+            for layer, x in zip(squeezes, inputs, strict=True)
+        ]
+
+    traced = tf.function(ranges)
+    found = np.max([traced(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)], axis=0)
+    silent = [layer for layer, (left, pooled) in zip(squeezes, found, strict=True) if left <= _SILENT * pooled]
+    biases = {layer: weights[f"{layer.name}.expand.bias"][None, None, None] for layer in silent}
+    return {
+        layer.name: _activation(tf, layer.activation, tf.constant(bias), integer=True).numpy()
+        for layer, bias in biases.items()
+    }
 
 
 def _convert(tf: Any, job: dict[str, Any]) -> bytes:  # Any: TensorFlow has no types; a job is JSON
     layers = [LayerSpec(**{**layer, "inputs": tuple(layer["inputs"])}) for layer in job["layers"]]
     integer = job["precision"] == "int8"
     shape = [1, layers[0].in_size, layers[0].in_size, layers[0].in_channels]
-    network = tf.function(_network(tf, layers, load_file(job["weights"]), integer=integer))
-    concrete = network.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=IMAGE))
+    weights = load_file(job["weights"])
+    calibration: Floats = np.load(job["calibration"], allow_pickle=False) if integer else np.empty(0, np.float32)
+    constant = _constant_gates(tf, layers, weights, calibration) if integer else {}
+
+    def network(image: Tensor) -> Tensor:
+        return _outputs(tf, layers, weights, image, constant, integer=integer)[layers[-1].name]
+
+    # Weights are constants of the function, so that nothing has to be frozen.
+    concrete = tf.function(network).get_concrete_function(tf.TensorSpec(shape, tf.float32, name=IMAGE))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     if integer:
-        calibration = np.load(job["calibration"], allow_pickle=False)
 
         def images() -> Iterator[list[Tensor]]:
             for image in calibration:

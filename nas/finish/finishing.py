@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_predictors.graphs.model_file import build_models
+from latency_predictors.graphs.model_file import UnrunnableFileError, build_models
 from latency_predictors.graphs.tflite_graph import ConversionError
 from latency_predictors.store import MeasurementSet
 from nas.config import DeviceConfig, FinishConfig, RayConfig
@@ -214,13 +214,17 @@ class Finishing:
             for kind in FILE_KINDS:
                 if kind.name in work.refused:
                     continue
-                found = verify_file(work.folder / kind.name, kind.precision, test, work.prepare, reference)
-                reason = refusal(found, kind.precision, self.config.max_int8_accuracy_drop)
-                if reason:
-                    (work.folder / kind.name).unlink()
-                    _refuse(work, kind.name, Refusal(reason, found), progress)
-                else:
+                found = None
+                try:
+                    found = verify_file(work.folder / kind.name, kind.precision, test, work.prepare, reference)
+                    reason = refusal(found, kind.precision, self.config.max_int8_accuracy_drop)
+                except UnrunnableFileError as error:
+                    reason = f"its runtime cannot run it: {error}"
+                if found and not reason:
                     work.passed[kind.name] = found
+                    continue
+                (work.folder / kind.name).unlink()
+                _refuse(work, kind.name, Refusal(reason, found), progress)
 
     def _measure(self, works: Sequence[Work], progress: ProgressListener) -> None:
         def told(share: float, text: str) -> None:

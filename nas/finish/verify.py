@@ -59,6 +59,9 @@ def verify_file(
         test: the whole test split.
         prepare: preprocesses its images.
         reference: ``(n, classes)``, torch's logits for the same images.
+
+    Raises:
+        UnrunnableFileError: the runtime cannot load or run the file.
     """
     labels = test.labels
     logits = _logits(lambda inputs: run_file(path, inputs), test.images, prepare)

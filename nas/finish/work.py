@@ -31,7 +31,7 @@ class Refusal:
 
     Attributes:
         reason: in words.
-        verification: None where the file could not be made.
+        verification: None where the file could not be made or run.
     """
 
     reason: str

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from latency_predictors.graphs.model_file import (
     RUN_BATCH,
+    SUFFIXES,
     ModelJob,
     Runtime,
     TensorFormat,
+    UnrunnableFileError,
     build_models,
     run_file,
     tensor_formats,
@@ -62,6 +65,31 @@ def test_logits_do_not_depend_on_how_images_are_batched(runtime: Runtime, made: 
     path = made.path("tiny", runtime, "fp32")
     one_by_one = np.concatenate([run_file(path, image[None]) for image in images])
     np.testing.assert_allclose(run_file(path, images), one_by_one, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_a_file_that_its_runtime_refuses_is_named_so(runtime: Runtime, tmp_path: Path) -> None:
+    path = tmp_path / f"model{SUFFIXES[runtime]}"
+    path.write_bytes(b"no model at all")
+    with pytest.raises(UnrunnableFileError, match="model"):
+        run_file(path, np.zeros((1, 1, 8, 8), np.float32))
+
+
+@pytest.mark.slow
+def test_an_int8_squeeze_and_excite_that_is_0_for_all_calibration_images_is_constant(
+    tmp_path: Path,
+) -> None:
+    network = make_network("mixed")
+    first = next(layer.name for layer in network.layers if layer.op == "squeeze_excite")
+    with torch.no_grad():
+        network.blocks[first].reduce.bias.sub_(1000)
+    images = make_images(network, 40)
+    path = tmp_path / "model.tflite"
+    build_models([ModelJob(network.layers, folded_weights(network), "litert", "int8", images, path)])
+    # LiteRT would not load the file, or end this process, were the range of the zeros kept.
+    expected = torch_logits(network, images)
+    assert np.corrcoef(run_file(path, images).ravel(), expected.ravel())[0, 1] > 0.95
 
 
 @pytest.mark.slow

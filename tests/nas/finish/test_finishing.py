@@ -179,6 +179,32 @@ def test_a_damaged_bundle_is_made_again_and_files_that_fail_are_refused(
     assert [row["outcome"] for row in redone.rows()[1:]] == [f"refused: {reason}" for reason in reasons.values()]
 
 
+def build_without_tflite(jobs: Sequence[ModelJob], told: Callable[[int, int], None]) -> None:
+    """Exports, but what should be TFLite files is not."""
+    build_models([job for job in jobs if job.runtime == "onnxruntime"], told)
+    for job in jobs:
+        if job.runtime == "litert":
+            job.path.write_bytes(b"no model at all")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("idle_machine")
+def test_files_that_their_runtime_cannot_run_are_refused_and_the_others_go_on(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = finished.copy(tmp_path)
+    folder = stage.folder / finished.bundles[0].report.key
+    (folder / "report.json").unlink()
+    monkeypatch.setattr(finishing, "build_models", build_without_tflite)
+    (redone,) = stage.finish(make_picks()[:1])
+    assert {file.name for file in redone.report.files} == {"model.onnx", "model_int8.onnx"}
+    assert [refused.name for refused in redone.report.refused] == ["model.tflite", "model_int8.tflite"]
+    assert all(
+        refused.reason.startswith("its runtime cannot run it: ValueError: ") for refused in redone.report.refused
+    )
+    assert {path.name for path in folder.glob("model*")} == {"model.onnx", "model_int8.onnx"}
+
+
 @pytest.mark.slow
 def test_a_bundle_made_with_another_seed_is_made_again(finished: Finished, tmp_path: Path) -> None:
     stage = finished.copy(tmp_path)
