@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from latency_predictors.choice_features import choice_names
-from latency_predictors.features import FEATURE_NAMES, layer_features
+from latency_predictors.features import FEATURE_NAMES, layer_features, physical_places
 from search_spaces.architecture import Architecture, Choice
 from search_spaces.block_table import BlockTable, BlockValues
 from search_spaces.choice_codes import ChoiceCodes, Codes
@@ -89,7 +89,7 @@ class FeatureTable:
     @classmethod
     def of(cls, architectures: Sequence[Architecture], columns: Sequence[str], space: SearchSpace | None) -> Self:
         """Returns the table of architectures of a space; the arguments are those of `architecture_features`."""
-        physical = len(FEATURE_NAMES) if tuple(columns[: len(FEATURE_NAMES)]) == FEATURE_NAMES else 0
+        physical = physical_places(columns)
         if physical and space is None:
             raise InputError(
                 f"the layers of space {architectures[0].space!r} are not known: give its file with --space"
@@ -102,7 +102,7 @@ class FeatureTable:
         if space and physical:
             _check(space, codes, architectures)
             variants = space.blocks.rows(codes)
-            blocks = _of_blocks(space.blocks).all()
+            blocks = _of_blocks(space.blocks).all()[:, physical]
         else:
             blocks, variants = np.empty((0, 0)), np.empty((len(architectures), 0), dtype=np.int64)
         return cls(blocks, variants, codes, _choices(known, tuple(columns)), len(columns))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latency_predictors.architecture_features import Spaces, feature_tables
 from latency_predictors.conformal import cv_plus, fold_numbers, least_rows, share_within
-from latency_predictors.features import FEATURE_NAMES, network_features
+from latency_predictors.features import FEATURE_NAMES, network_features, physical_places
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
 from search_spaces.layer import LayerSpec
@@ -213,9 +213,9 @@ class LatencyPredictor(ABC):
         return predictor
 
     def _features(self, networks: Iterable[Sequence[LayerSpec]]) -> Floats:
-        if self.columns != FEATURE_NAMES:
+        if self._choices.any():
             raise RuntimeError("layers do not tell choices: use `architecture_features` with `fit_features` and so on")
-        return network_features(networks)
+        return network_features(networks)[:, physical_places(self.columns)]
 
     @property
     def _choices(self) -> NDArray[np.bool_]:

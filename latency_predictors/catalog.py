@@ -281,7 +281,7 @@ class Catalog:
             raise InputError(
                 f"{entry.id} predicts vectors of a space without known layers; fit one to networks instead"
             )
-        if not entry.of_choices and tuple(name for name in entry.features if "=" not in name) != FEATURE_NAMES:
+        if any("=" not in name and name not in FEATURE_NAMES for name in entry.features):
             raise InputError(f"{folder} was fitted to other features than this version computes; fit it again")
         record = entry.files.get(ARRAYS)
         try:

@@ -3,10 +3,11 @@
 For each run given (one for each seed), ``--models`` networks spread along its front are finished, as `nas finish` does,
 and so is a family designed by hand: MobileNetV2, MobileNetV3-Small and MobileNetV3-Large at several widths and depths,
 strides left out where the images are small, activations that stay whole in INT8; ``--hand`` of them are taken, spread
-over the arithmetic. The hand-designed networks are trained by themselves with the run's own training, seed and images,
-for as many epochs as supernet and distillation had together; then both go through the same export, INT8 calibration,
-test split and measuring protocol, on the run's first device. What counts is the test accuracy and the measured latency
-of the device's own file.
+over those that take the device no less time than the fastest of ours and no more than the slowest (the nearest, where
+these are too few; measured with random weights). The hand-designed networks are trained by themselves with the run's
+own training, seed and images, for as many epochs as supernet and distillation had together; then both go through the
+same export, INT8 calibration, test split and measuring protocol, on the run's first device. What counts is the test
+accuracy and the measured latency of the device's own file.
 
 The hypervolume ratio is that of the two fronts in test error and latency, from a corner a tenth of the range beyond the
 worst values among all models. The gain is the best test accuracy within a latency budget, ours less theirs, averaged
@@ -28,13 +29,15 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from csv_file import write_csv
 
+from latency_predictors.measurement import DeviceProfile
+from latency_predictors.session import measure_networks
 from nas import api
 from nas.api.evaluation import training_device
 from nas.cli.output import ProgressLine
@@ -43,7 +46,9 @@ from nas.data import ImageData, load_data
 from nas.finish import Bundle, Finishing, Pick
 from nas.finish.weights import TrainedAlone
 from nas.pareto import hypervolume
+from nas.progress import ProgressListener, silent
 from nas.run import Run
+from search_spaces.atomic import write_text
 from search_spaces.cost import network_cost
 from search_spaces.published import published
 from search_spaces.space import SearchSpace
@@ -114,13 +119,12 @@ def scaled(base: str, width: float, depth: float, side: int) -> StageTable:
     )
 
 
-def family(data: ImageData, macs: tuple[float, float], count: int) -> list[SearchSpace]:
-    """Returns hand-designed networks, each a space of one, spread over a range of arithmetic.
+def family(data: ImageData, macs: tuple[float, float]) -> list[SearchSpace]:
+    """Returns hand-designed networks, each a space of one, by their arithmetic.
 
     Args:
         data: gives side, channels and classes.
         macs: of one image, the least and the most that a network of the family may need.
-        count: how many at most.
     """
     spaces = [
         SearchSpace(scaled(base, width, depth, max(data.image_size))).with_data(
@@ -129,12 +133,46 @@ def family(data: ImageData, macs: tuple[float, float], count: int) -> list[Searc
         for base, width, depth in itertools.product(BASES, WIDTHS, DEPTHS)
     ]
     work = {space.name: network_cost(space.layers(space.smallest())).macs for space in spaces}
-    fitting = sorted((s for s in spaces if macs[0] <= work[s.name] <= macs[1]), key=lambda s: work[s.name])
-    rows = np.unique(np.linspace(0, len(fitting) - 1, min(count, len(fitting))).round().astype(int))
-    return [fitting[row] for row in rows]
+    return sorted((s for s in spaces if macs[0] <= work[s.name] <= macs[1]), key=lambda s: work[s.name])
 
 
-def hand_designed(run: Run, data: ImageData, options: argparse.Namespace, progress: ProgressLine) -> Iterator[Bundle]:
+def spread(latencies_ms: Mapping[str, float], bounds_ms: tuple[float, float], count: int) -> list[str]:
+    """Returns the names of networks spread over a range of latencies, the nearest to it where it has too few."""
+
+    def outside(name: str) -> float:
+        return max(0.0, bounds_ms[0] / latencies_ms[name] - 1, latencies_ms[name] / bounds_ms[1] - 1)
+
+    near = sorted(latencies_ms, key=outside)
+    within = [name for name in near if outside(name) == 0]
+    chosen = sorted(within if len(within) > count else near[:count], key=latencies_ms.__getitem__)
+    return [chosen[row] for row in np.unique(np.linspace(0, len(chosen) - 1, count).round().astype(int))]
+
+
+def of_like_latency(
+    run: Run, spaces: Sequence[SearchSpace], bounds_ms: tuple[float, float], count: int, folder: Path
+) -> list[SearchSpace]:
+    """Returns some of the family by `spread`; what was chosen once stays, so that a killed comparison goes on."""
+    path = folder / "family.json"
+    if not path.exists():
+        profile, config = next(iter(run.config.devices.values())), run.config
+        rows = measure_networks(
+            [(space.smallest(), space.layers(space.smallest())) for space in spaces],
+            DeviceProfile(profile.device, profile.precision, profile.threads),
+            preset=config.latency.preset,
+            seed=config.seed,
+            progress=lambda done, total, text: print(f"\r{done}/{total} {text}\033[K", end="", file=sys.stderr),
+        )
+        # A disturbed measurement tells enough to choose by.
+        known = {space.name: row.latency_ms for space, row in zip(spaces, rows, strict=True) if row.latency_ms}
+        write_text(path, json.dumps(known, indent=2))
+    known = json.loads(path.read_text())
+    by_name = {space.name: space for space in spaces}
+    return [by_name[name] for name in spread(known, bounds_ms, count)]
+
+
+def hand_designed(
+    run: Run, data: ImageData, bounds_ms: tuple[float, float], count: int, progress: ProgressListener
+) -> Iterator[Bundle]:
     """Yields the finished networks of the family, those of an earlier start among them."""
     config, accuracy = run.config, run.config.accuracy
     assert isinstance(accuracy, SupernetConfig), "the run needs a supernet"
@@ -144,8 +182,8 @@ def hand_designed(run: Run, data: ImageData, options: argparse.Namespace, progre
     space = config.space.load().with_data(image_channels=data.image_channels, classes=data.classes)
     work = [network_cost(space.layers(point.architecture)).macs for point in front.best]
     # Scaled networks use their arithmetic less well: up to four times the most of the front, from half of its least.
-    spaces = family(data, (min(work) / 2, 4 * max(work)), options.hand)
     folder = run.path / "hand_designed"
+    spaces = of_like_latency(run, family(data, (min(work) / 2, 4 * max(work))), bounds_ms, count, folder)
     # None of theirs is refused for what INT8 costs it: it counts with the accuracy that it has.
     finish = config.finish.model_copy(update={"max_int8_accuracy_drop": 0.99})
     for number, one in enumerate(spaces, start=1):
@@ -175,7 +213,9 @@ def hand_designed(run: Run, data: ImageData, options: argparse.Namespace, progre
         yield from finishing.finish([Pick(one.smallest(), {})], progress)
 
 
-def recorded(runs: Sequence[Path], experiment: Path, overrides: Sequence[str], progress: ProgressLine) -> list[Run]:
+def recorded(
+    runs: Sequence[Path], experiment: Path, overrides: Sequence[str], progress: ProgressListener = silent
+) -> list[Run]:
     """Returns the searched runs; where none are given, those of the experiment with two seeds."""
     if runs:
         return [Run.open(path) for path in runs]
@@ -252,14 +292,19 @@ def main() -> None:
         path, device = run.path, next(iter(run.config.devices))
         keys = [point.key for point in api.pick(path, rule="spread", count=options.models)]
         ours = [row(run, OURS, bundle, device) for bundle in api.finish(path, keys, progress).bundles]
+        mine = models(ours, OURS)
+        if not mine:
+            raise SystemExit(f"{path}: no {OURS} model has a measured file: run the same command again")
+        bounds_ms = min(model.latency_ms for model in mine), max(model.latency_ms for model in mine)
         with run.locked():
             data = load_data(run.config.data)
-            theirs = [row(run, THEIRS, bundle, device) for bundle in hand_designed(run, data, options, progress)]
+            bundles = hand_designed(run, data, bounds_ms, options.hand, progress)
+            theirs = [row(run, THEIRS, bundle, device) for bundle in bundles]
         rows += [*ours, *theirs]
         write_csv(options.csv, rows)
-        sides = models(ours, OURS), models(theirs, THEIRS)
-        if not all(sides):
-            raise SystemExit(f"{path}: no {OURS if sides[1] else THEIRS} model has a measured file: see {options.csv}")
+        sides = mine, models(theirs, THEIRS)
+        if not sides[1]:
+            raise SystemExit(f"{path}: no {THEIRS} model has a measured file: see {options.csv}")
         figures.append(
             {
                 "run": run.config.name,
