@@ -46,7 +46,7 @@ from nas.data import ImageData, load_data
 from nas.finish import Bundle, Finishing, Pick
 from nas.finish.weights import TrainedAlone
 from nas.pareto import hypervolume
-from nas.progress import ProgressListener, silent
+from nas.progress import Progress, ProgressListener, silent
 from nas.run import Run
 from search_spaces.atomic import write_text
 from search_spaces.cost import network_cost
@@ -149,9 +149,14 @@ def spread(latencies_ms: Mapping[str, float], bounds_ms: tuple[float, float], co
 
 
 def of_like_latency(
-    run: Run, spaces: Sequence[SearchSpace], bounds_ms: tuple[float, float], count: int, folder: Path
+    run: Run,
+    spaces: Sequence[SearchSpace],
+    bounds_ms: tuple[float, float],
+    count: int,
+    folder: Path,
+    progress: ProgressListener,
 ) -> list[SearchSpace]:
-    """Returns some of the family by `spread`; what was chosen once stays, so that a killed comparison goes on."""
+    """Returns some of the family by `spread`; latencies are measured once, so that a killed comparison goes on."""
     path = folder / "family.json"
     if not path.exists():
         profile, config = next(iter(run.config.devices.values())), run.config
@@ -160,7 +165,7 @@ def of_like_latency(
             DeviceProfile(profile.device, profile.precision, profile.threads),
             preset=config.latency.preset,
             seed=config.seed,
-            progress=lambda done, total, text: print(f"\r{done}/{total} {text}\033[K", end="", file=sys.stderr),
+            progress=lambda done, total, text: progress(Progress("measure", done, total, text)),
         )
         # A disturbed measurement tells enough to choose by.
         known = {space.name: row.latency_ms for space, row in zip(spaces, rows, strict=True) if row.latency_ms}
@@ -183,7 +188,7 @@ def hand_designed(
     work = [network_cost(space.layers(point.architecture)).macs for point in front.best]
     # Scaled networks use their arithmetic less well: up to four times the most of the front, from half of its least.
     folder = run.path / "hand_designed"
-    spaces = of_like_latency(run, family(data, (min(work) / 2, 4 * max(work))), bounds_ms, count, folder)
+    spaces = of_like_latency(run, family(data, (min(work) / 2, 4 * max(work))), bounds_ms, count, folder, progress)
     # None of theirs is refused for what INT8 costs it: it counts with the accuracy that it has.
     finish = config.finish.model_copy(update={"max_int8_accuracy_drop": 0.99})
     for number, one in enumerate(spaces, start=1):
