@@ -1,12 +1,12 @@
 """Is the search worth it? A run's finished models against MobileNetV2 and MobileNetV3, scaled by hand.
 
 For each run given (one for each seed), ``--models`` networks spread along its front are finished, as `nas finish` does,
-and so is a family designed by hand: MobileNetV2, MobileNetV3-Small and MobileNetV3-Large at several widths and depths,
-strides left out where the images are small, activations that stay whole in INT8; ``--hand`` of them are taken, spread
-over those that take the device no less time than the fastest of ours and no more than the slowest (the nearest, where
-these are too few; measured with random weights). The hand-designed networks are trained by themselves with the run's
-own training, seed and images, for as many epochs as supernet and distillation had together; then both go through the
-same export, INT8 calibration, test split and measuring protocol, on the run's first device. What counts is the test
+and so is a family designed by hand: MobileNetV2, MobileNetV3-Small and MobileNetV3-Large at several widths, depths and
+resolutions, strides left out where the images are small, activations that stay whole in INT8; ``--hand`` are taken,
+spread over those that take the device no less time than the fastest of ours and no more than the slowest (the nearest,
+where these are too few; measured with random weights). The hand-designed networks are trained by themselves with the
+run's own training, seed and images, for as many epochs as supernet and distillation had together; then both go through
+the same export, INT8 calibration, test split and measuring protocol, on the run's first device. What counts is the test
 accuracy and the measured latency of the device's own file.
 
 The hypervolume ratio is that of the two fronts in test error and latency, from a corner a tenth of the range beyond the
@@ -58,6 +58,8 @@ from search_spaces.stage_table import StageTable
 GOAL_HYPERVOLUME, GOAL_POINTS, GOAL_SEEDS = 1.05, 1.0, 2
 BASES = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
 WIDTHS, DEPTHS = (0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1.0), (0.5, 1.0)
+RESOLUTIONS = (0.4, 0.6, 1.0)
+"""Multipliers of the images' side, which comes to a multiple of 4; MobileNet's second knob (Howard et al. 2017)."""
 LEAST_SIDE = 4
 """Pixels that the last feature map keeps; strides beyond that are left out, the first ones first."""
 OURS, THEIRS = "searched", "hand-designed"
@@ -80,7 +82,7 @@ def scaled(base: str, width: float, depth: float, side: int) -> StageTable:
         base: its name.
         width: multiplier of all channels, which stay multiples of 4.
         depth: multiplier of the blocks of each stage, at least one.
-        side: of the images, in pixels.
+        side: of the images it sees, in pixels.
     """
     table = published(base).table
     strides = [table.stem.stride, *(stage.stride for stage in table.stages)]
@@ -98,7 +100,7 @@ def scaled(base: str, width: float, depth: float, side: int) -> StageTable:
         )
         for stage, stride in zip(table.stages, strides[1:], strict=True)
     )
-    name = f"{base}_w{width:g}_d{depth:g}".replace(".", "_")
+    name = f"{base}_w{width:g}_d{depth:g}_r{side}".replace(".", "_")
     return table.model_copy(
         update={
             "name": name,
@@ -126,11 +128,12 @@ def family(data: ImageData, macs: tuple[float, float]) -> list[SearchSpace]:
         data: gives side, channels and classes.
         macs: of one image, the least and the most that a network of the family may need.
     """
+    sides = sorted({make_divisible(share * max(data.image_size), 4) for share in RESOLUTIONS})
     spaces = [
-        SearchSpace(scaled(base, width, depth, max(data.image_size))).with_data(
+        SearchSpace(scaled(base, width, depth, side)).with_data(
             image_channels=data.image_channels, classes=data.classes
         )
-        for base, width, depth in itertools.product(BASES, WIDTHS, DEPTHS)
+        for base, width, depth, side in itertools.product(BASES, WIDTHS, DEPTHS, sides)
     ]
     work = {space.name: network_cost(space.layers(space.smallest())).macs for space in spaces}
     return sorted((s for s in spaces if macs[0] <= work[s.name] <= macs[1]), key=lambda s: work[s.name])

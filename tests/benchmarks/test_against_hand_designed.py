@@ -55,7 +55,8 @@ def test_the_family_has_the_arithmetic_asked_for(benchmark) -> None:
     assert macs[0] >= 1e5
     assert macs[-1] <= 5e6
     every = {space.name for space in benchmark.family(data, (0, 1e12))}
-    assert {f"{base}_w1_d1" for base in ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")} <= every
+    assert {f"{base}_w1_d1_r8" for base in ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")} <= every
+    assert {name.rpartition("_r")[2] for name in every} == {"4", "8"}
 
 
 def test_networks_are_spread_over_a_range_of_latencies_or_the_nearest_to_it(benchmark) -> None:

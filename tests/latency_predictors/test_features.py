@@ -34,6 +34,18 @@ def test_dense_convolutions_are_padded_on_both_sides_and_aligned_ones_are_not_co
     assert "gated.values" not in one
 
 
+def test_only_a_large_window_on_a_large_map_is_read_again_for_each_channel() -> None:
+    def misses(kernel: int, channels: int, side: int) -> float:
+        layer = LayerSpec("d", "conv", ("x",), channels, channels, side, side // 2, kernel, 2, groups=channels)
+        return _named(layer_features(layer, side)).get("depthwise_7.misses", 0)
+
+    assert misses(5, 64, 112) == misses(7, 64, 56) == misses(7, 96, 64) == 0
+    # 12,544 lines, 256 bytes apart, crowd into a quarter of the sets; beside them 56 * 56 * 49 pointers.
+    assert misses(7, 64, 112) == pytest.approx(64 * 112**2 * (1 - 0.6 * 2**21 / (112**2 * 64 * 4 + 56**2 * 49 * 8)))
+    assert misses(7, 96, 112) / 96 == pytest.approx(112**2 * (1 - 0.6 * 2**21 / (112**2 * 64 * 2 + 56**2 * 49 * 8)))
+    assert misses(7, 64, 112) / 64 > misses(7, 96, 112) / 96 > misses(7, 40, 112) / 40 > 0
+
+
 def test_a_sum_reads_two_maps_and_has_no_arithmetic() -> None:
     found = _named(layer_features(LayerSpec("a", "add", ("x", "y"), 16, 16, 4, 4), 16))
     assert found == {
