@@ -49,12 +49,13 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="searched runs with a supernet")
     parser.add_argument("--count", type=int, default=LEAST_NETWORKS, help="networks of each run")
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each network")
+    parser.add_argument("--epochs", type=int, help="of each training; by default the supernet's")
     parser.add_argument("--csv", type=Path, default=RESULTS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
     with ProgressLine() as progress:
-        found = [api.trust(run, options.count, options.seeds, progress) for run in options.runs]
+        found = [api.trust(run, options.count, options.seeds, progress, epochs=options.epochs) for run in options.runs]
     rows = [row for trust in found for row in agreement_rows(trust)]
     write_csv(options.csv, rows)
     networks = [{"run": trust.run, **row} for trust in found for row in network_rows(trust.networks)]

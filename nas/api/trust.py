@@ -30,13 +30,19 @@ _POOL = 50
 
 
 def trust(
-    run_dir: Path, count: int = LEAST_NETWORKS, seeds: int = 2, progress: ProgressListener = silent
+    run_dir: Path,
+    count: int = LEAST_NETWORKS,
+    seeds: int = 2,
+    progress: ProgressListener = silent,
+    *,
+    epochs: int | None = None,
 ) -> RankingTrust:
     """Trains networks of a finished run by themselves and compares their order with the supernet's.
 
     Half of them are spread over the front, the others over the arithmetic of the whole space; each is trained from
-    fresh weights with the run's own training, on the run's own images. Every accuracy is committed to trust.json as it
-    is known: a start that was killed is repeated and goes on, one with a larger ``count`` or more ``seeds`` adds to it.
+    fresh weights with the run's own training, shorter where that is asked for, on the run's own images. Every accuracy
+    is committed to trust.json as it is known: a start that was killed is repeated and goes on, one with a larger
+    ``count`` or more ``seeds`` adds to it.
     At the end trust.png is drawn, and front.html and front.png again, where networks are grouped that are statistically
     tied.
 
@@ -45,10 +51,11 @@ def trust(
         count: networks, at least `LEAST_NETWORKS`.
         seeds: trainings of each, at least 1.
         progress: told where it stands.
+        epochs: of each training, at least 1; as many as the supernet had where None.
 
     Raises:
-        InputError: no run, no supernet, nothing searched yet, too small a count, or an earlier trust of another
-            supernet.
+        InputError: no run, no supernet, nothing searched yet, too small a number, or an earlier trust of another
+            supernet or training.
         RunError: another process works on this run, or a network cannot be trained.
     """
     from nas.data import load_data
@@ -61,14 +68,15 @@ def trust(
             f"{run_dir} trains every candidate by itself (accuracy.method: {config.accuracy.method}): its ranking is "
             "no estimate of a supernet"
         )
-    for name, value, least in (("count", count, LEAST_NETWORKS), ("seeds", seeds, 1)):
+    epochs = config.accuracy.epochs if epochs is None else epochs
+    for name, value, least in (("count", count, LEAST_NETWORKS), ("seeds", seeds, 1), ("epochs", epochs, 1)):
         if value < least:
             raise InputError(f"{name} must be at least {least}, got {value}")
     found = front(run_dir)
     with run.locked(), run.stage("trust") as note:
         data = load_data(config.data).without_test()
         space = config.space.load().with_data(image_channels=data.image_channels, classes=data.classes)
-        result = _Trainings(run, found, space, data, count, seeds, progress).run()
+        result = _Trainings(run, found, space, data, count, seeds, epochs, progress).run()
         tau = result.agreements[0].kendall.value
         note(f"{len(result.networks)} networks, {len(result.seeds)} seeds: Kendall tau {tau:.3f}")
         write_trust_png(result, run.trust_path.with_suffix(".png"))
@@ -107,13 +115,15 @@ class _Trainings:
         data: "ImageData",
         count: int,
         seeds: int,
+        epochs: int,
         progress: ProgressListener,
     ) -> None:
         self._run, self._front, self._space, self._data = run, found, space, data
         self._count = count
         self._progress = progress
         accuracy = run.config.accuracy
-        self._training = StandAloneConfig(**{name: getattr(accuracy, name) for name in AccuracyConfig.model_fields})
+        shared = {name: getattr(accuracy, name) for name in AccuracyConfig.model_fields}
+        self._training = StandAloneConfig(**shared | {"epochs": epochs})
         self._seeds = tuple(run.config.seed + number for number in range(seeds))
 
     def run(self) -> RankingTrust:

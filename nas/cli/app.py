@@ -232,6 +232,7 @@ def trust(
     run: RunArgument,
     count: Annotated[int, typer.Option(help="networks that are trained by themselves, at least 12")] = 12,
     seeds: Annotated[int, typer.Option(help="trainings of each")] = 2,
+    epochs: Annotated[int | None, typer.Option(help="of each training; by default the supernet's")] = None,
     format: FormatOption = "table",
 ) -> None:
     """Trains some networks by themselves, to tell how far the supernet's ranking can be trusted; killed, repeat it.
@@ -241,7 +242,7 @@ def trust(
     from nas import api
 
     with ProgressLine() as progress:
-        found = api.trust(run, count, seeds, progress)
+        found = api.trust(run, count, seeds, progress, epochs=epochs)
     emit(found.to_dict(), api.trust_rows(found), format)
     if format == "table":
         emit((), api.trained_rows(found), format)

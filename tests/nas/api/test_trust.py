@@ -78,6 +78,18 @@ def test_a_killed_trust_goes_on_and_trains_no_network_twice(tmp_path: Path, caps
     assert run.trust_path.read_bytes() == written, "nothing is trained again"
     assert "next: nas pick" in captured.err
     assert api.trust(run.path, count=13).networks[:12] == found.networks, "a larger count adds to it"
+    with pytest.raises(InputError, match=r"made with another training .*remove trust.json and the folder trust"):
+        api.trust(run.path, epochs=2)
+
+
+@pytest.mark.slow
+def test_trainings_can_be_shorter_than_the_supernets(tmp_path: Path) -> None:
+    longer = ("accuracy={method: supernet, epochs: 2}", f"runs_dir={tmp_path}")
+    run = api.start(DIGITS, (*OVERRIDES, *longer))
+    api.search(run)
+    found = api.trust(run.path, seeds=1, epochs=1)
+    assert found.complete
+    assert json.loads(found.depends_on["training"])["epochs"] == 1
 
 
 @pytest.mark.parametrize(
@@ -86,11 +98,13 @@ def test_a_killed_trust_goes_on_and_trains_no_network_twice(tmp_path: Path, caps
         (("accuracy={method: stand_alone}",), (), "trains every candidate by itself"),
         ((), (8, 2), "count must be at least 12, got 8"),
         ((), (12, 0), "seeds must be at least 1, got 0"),
+        ((), (12, 1, 0), "epochs must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_trusted_is_said(
     tmp_path: Path, overrides: tuple[str, ...], arguments: tuple[int, ...], sentence: str
 ) -> None:
     run: Run = api.start(DIGITS, (f"runs_dir={tmp_path}", *OVERRIDES, *overrides))
+    count, seeds, epochs = (*arguments, *(12, 2, None)[len(arguments) :])
     with pytest.raises(InputError, match=sentence):
-        api.trust(run.path, *arguments)
+        api.trust(run.path, count, seeds, epochs=epochs)
