@@ -1,7 +1,11 @@
 """SourceBank: what devices measured before say about a device that is new.
 
-Every source device is fitted by ridge regression of log latency on network features, so that a device is a vector of
-weights. The bank holds these vectors, and from them a Gaussian prior for the vector of a new device:
+What a source device takes for a network is added up over its layers (`latency_predictors.linear`), and what such costs
+leave unexplained, relative to them, is fitted by ridge regression on the network's features: no number of columns makes
+a sum of a sum of logarithms. Rows far off count as if they were `HUBER` standard deviations off (modified residuals;
+Huber, "Robust Statistics", 1981, section 7.8), as a few networks that a runtime folds away, or disturbed measurements,
+would bend the rest. So a device is a vector of weights, on the logarithm of its own costs and on features. The bank
+holds these vectors, and from them a Gaussian prior for the vector of a new device:
 
 * its mean is the mean source device, families counting alike,
 * it varies along the differences between the source devices, and along the mean device itself (a wider or narrower
@@ -13,21 +17,29 @@ The third part is learned by leaving one family out at a time, as the new device
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 
+from latency_predictors.base import Model
+from latency_predictors.linear import fit_costs, log_costs
 from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 """Of the ridge regressions, on standardised features; the best on held-out rows is used."""
 HELD_OUT = 5
-"""One row in this many chooses the penalty."""
+"""One row in this many chooses penalties, and tells how far rows usually are off."""
+HUBER = 2.0
+"""Robust standard deviations up to which a row counts in full."""
+ROUNDS = 10
+"""Of refitting to modified residuals; more change nothing that can be seen."""
 BASIS_PENALTY = 0.01
 """Of a family's regression on the others, relative to their mean variance."""
 SMOOTHING = 0.03
@@ -80,28 +92,40 @@ class SourceBank:
     Attributes:
         devices: names, D of them.
         families: of each device; what shares silicon (batch sizes of a GPU, runtimes of a board) shares a family.
+        columns: ``(p,)``, names of the features.
         centre: ``(2 p,)``, mean of the expanded features (`expand`).
         inverse_scale: ``(2 p,)``, one over their spread; 0 for columns that are left out.
-        weights: ``(q, D)``, of each device on the q standardised columns.
-        smooth_weights: ``(q, D)``, the same fit with a larger penalty.
+        costs: of each device, as `latency_predictors.linear.log_costs` takes them.
+        cost_centre: ``(D,)``, mean logarithm of these costs over the bank's networks.
+        weights: ``(q, D)``, of each device on the q standardised columns, beside its own costs.
+        smooth_weights: ``(q, D)``, a fit with a larger penalty of costs and columns together to the columns alone.
         offsets: ``(D,)``, mean log latency of each device.
         covariance: ``(D, D)``, of the devices' fitted log latencies over the bank's networks.
-        typical: ``(r, q)``, standardised columns of networks of the bank, at most `MOST_TYPICAL`.
+        typical_features: ``(r, p)``, of networks of the bank, at most `MOST_TYPICAL`.
     """
 
     devices: tuple[str, ...]
     families: tuple[str, ...]
+    columns: tuple[str, ...]
     centre: Floats
     inverse_scale: Floats
+    costs: tuple[Model, ...]
+    cost_centre: Floats
     weights: Floats
     smooth_weights: Floats
     offsets: Floats
     covariance: Floats
-    typical: Floats
+    typical_features: Floats
 
     @classmethod
     def fit(
-        cls, features: Floats, values: Floats, devices: Sequence[str], families: Sequence[str] | None = None
+        cls,
+        features: Floats,
+        values: Floats,
+        devices: Sequence[str],
+        families: Sequence[str] | None = None,
+        *,
+        columns: Sequence[str],
     ) -> Self:
         """Returns the bank of a table of measurements.
 
@@ -110,6 +134,7 @@ class SourceBank:
             values: ``(n, D)``, cost of each network on each source device, above zero.
             devices: D names.
             families: D names; by default every device is a family of its own.
+            columns: p names of the features, as a predictor has them.
 
         Raises:
             InputError: fewer than 50 networks, or a value that is missing or not above zero.
@@ -128,25 +153,32 @@ class SourceBank:
         centre, inverse_scale = _standard(features)
         kept = inverse_scale > 0
         inputs = (expand(features, kept) - centre[kept]) * inverse_scale[kept]
-        logs = np.log(values)
-        offsets = logs.mean(axis=0)
-        weights = _ridge(inputs, logs - offsets)
-        fitted = inputs @ weights
+        logs, added = np.log(values), features[:, added_up(columns)]
+        costs = _costs(added, inputs, logs)
+        by_costs = log_costs(costs, added).T
+        cost_centre = by_costs.mean(axis=0)
+        weights, offsets = _robust_ridge(inputs, logs - by_costs)
+        fitted = by_costs - cost_centre + inputs @ weights
         covariance = np.atleast_2d(fitted.T @ fitted / len(fitted))
-        gram = inputs.T @ inputs
-        smooth = _solve(gram, gram @ weights, SMOOTHING * len(inputs))
-        typical = inputs[:: math.ceil(len(inputs) / MOST_TYPICAL)]
-        return cls(tuple(devices), families, centre, inverse_scale, weights, smooth, offsets, covariance, typical)
+        smooth = _solve(inputs.T @ inputs, inputs.T @ fitted, SMOOTHING * len(inputs))
+        typical = features[:: math.ceil(len(features) / MOST_TYPICAL)]
+        return cls(
+            tuple(devices), families, tuple(columns), centre, inverse_scale, tuple(costs), cost_centre, weights, smooth,
+            offsets + cost_centre, covariance, typical,
+        )  # fmt: skip
 
     def inputs(self, features: Floats) -> Floats:
-        """Returns the standardised columns ``(n, q)`` of features ``(n, p)``."""
+        """Returns what the bank knows of features ``(n, p)``: q standardised columns, D logarithms of costs."""
         kept = self.inverse_scale > 0
-        standardised: Floats = (expand(features, kept) - self.centre[kept]) * self.inverse_scale[kept]
-        return standardised
+        by_costs = log_costs(self.costs, features[:, added_up(self.columns)]).T
+        standardised = (expand(features, kept) - self.centre[kept]) * self.inverse_scale[kept]
+        return np.hstack([standardised, by_costs - self.cost_centre])
 
     def predict_logs(self, features: Floats) -> Floats:
         """Returns the log cost ``(n, D)`` of networks on every source device."""
-        return self.inputs(features) @ self.weights + self.offsets
+        inputs, count = self.inputs(features), len(self.weights)
+        predicted: Floats = inputs[:, :count] @ self.weights + inputs[:, count:] + self.offsets
+        return predicted
 
     def without(self, family: str) -> "SourceBank":
         """Returns the bank without the devices of a family.
@@ -157,17 +189,22 @@ class SourceBank:
         kept = [index for index, name in enumerate(self.families) if name != family]
         if not kept:
             raise InputError(f"no source device is left without the family {family!r}; add devices of other families")
-        return SourceBank(
-            tuple(self.devices[index] for index in kept),
-            tuple(self.families[index] for index in kept),
-            self.centre,
-            self.inverse_scale,
-            self.weights[:, kept],
-            self.smooth_weights[:, kept],
-            self.offsets[kept],
-            self.covariance[np.ix_(kept, kept)],
-            self.typical,
+        return replace(
+            self,
+            devices=tuple(self.devices[index] for index in kept),
+            families=tuple(self.families[index] for index in kept),
+            costs=tuple(self.costs[index] for index in kept),
+            cost_centre=self.cost_centre[kept],
+            weights=self.weights[:, kept],
+            smooth_weights=self.smooth_weights[:, kept],
+            offsets=self.offsets[kept],
+            covariance=self.covariance[np.ix_(kept, kept)],
         )
+
+    @cached_property
+    def typical(self) -> Floats:
+        """``(r, q + D)``, `inputs` of typical networks of the bank."""
+        return self.inputs(self.typical_features)
 
     @cached_property
     def prior(self) -> Prior:
@@ -175,9 +212,10 @@ class SourceBank:
         names = sorted(set(self.families))
         families = np.array(self.families)
         share = np.array([1 / (len(names) * np.sum(families == family)) for family in self.families])
-        mean = self.weights @ share
+        weights = np.vstack([self.weights, np.eye(len(self.devices))])
+        mean = weights @ share
         unbiased = np.sqrt(len(names) / max(1, len(names) - 1))
-        directions = (self.weights - mean[:, None]) * np.sqrt(share) * unbiased
+        directions = (weights - mean[:, None]) * np.sqrt(share) * unbiased
         variances = np.zeros(len(mean))
         for family in names:
             own, others = families == family, families != family
@@ -187,8 +225,17 @@ class SourceBank:
                 penalty = BASIS_PENALTY * np.trace(basis) / len(basis) * np.eye(len(basis))
                 shares = np.linalg.solve(basis + penalty, self.covariance[np.ix_(others, own)])
                 unexplained = unexplained - self.smooth_weights[:, others] @ shares
-            variances += np.square(unexplained).mean(axis=1) / len(names)
+            variances[: len(unexplained)] += np.square(unexplained).mean(axis=1) / len(names)
         return Prior(mean, directions, np.sqrt(variances))
+
+
+def added_up(columns: Sequence[str]) -> Mask:
+    """Returns which columns ``(p,)`` a source device's costs are summed over.
+
+    The physical ones; where there are none, single choices.
+    """
+    physical = np.array(["=" not in name for name in columns])
+    return physical if physical.any() else np.array(["&" not in name for name in columns])
 
 
 def expand(features: Floats, kept: NDArray[np.bool_] | None = None) -> Floats:
@@ -220,16 +267,54 @@ def _standard(features: Floats) -> tuple[Floats, Floats]:
     return centre, inverse_scale
 
 
-def _ridge(inputs: Floats, targets: Floats) -> Floats:
-    """Returns ``(q, D)`` weights with the penalty that has the least mean absolute error on held-out rows."""
-    held_out = np.arange(len(inputs)) % HELD_OUT == 0
-    gram, products = inputs[~held_out].T @ inputs[~held_out], inputs[~held_out].T @ targets[~held_out]
-    errors = [
-        np.abs(inputs[held_out] @ _solve(gram, products, penalty) - targets[held_out]).mean() for penalty in PENALTIES
-    ]
-    gram += inputs[held_out].T @ inputs[held_out]
-    products += inputs[held_out].T @ targets[held_out]
-    return _solve(gram, products, PENALTIES[int(np.argmin(errors))])
+def _costs(features: Floats, inputs: Floats, logs: Floats) -> list[Model]:
+    """Returns the costs of D devices, none (a logarithm of 0 for all networks) where columns alone predict better.
+
+    Rows held out decide that, and how much costs are corrected.
+
+    Args:
+        features: ``(n, d)``, those that costs are summed over.
+        inputs: ``(n, q)``, standardised columns.
+        logs: ``(n, D)``.
+    """
+    seen = np.column_stack([np.ones(len(logs)), ~_held_out(len(logs))])
+    whole, partial = zip(*(fit_costs(features, own, seen) for own in logs.T), strict=True)
+    targets = np.stack([logs, logs - log_costs(partial, features).T])
+    errors = [_held_out_errors(inputs, each - np.median(each, axis=0)).mean(axis=1).min(axis=0) for each in targets]
+    none = {name: np.zeros_like(array) for name, array in whole[0].items()} | {"floor": np.ones(1)}
+    return [own if better else none for own, better in zip(whole, errors[1] < errors[0], strict=True)]
+
+
+def _held_out(rows: int) -> Mask:
+    return np.arange(rows) % HELD_OUT == 0
+
+
+def _held_out_errors(inputs: Floats, targets: Floats) -> Floats:
+    """Returns the absolute errors of rows held out, ``(penalties, rows, D)``, by ridge regression on the others."""
+    out = _held_out(len(inputs))
+    gram, products = inputs[~out].T @ inputs[~out], inputs[~out].T @ targets[~out]
+    return np.stack([np.abs(inputs[out] @ _solve(gram, products, each) - targets[out]) for each in PENALTIES])
+
+
+def _robust_ridge(inputs: Floats, targets: Floats) -> tuple[Floats, Floats]:
+    """Returns ``(q, D)`` weights and ``(D,)`` constants, with the penalty that has the least error on held-out rows.
+
+    Args:
+        inputs: ``(n, q)``, of mean 0.
+        targets: ``(n, D)``.
+    """
+    middle = np.median(targets, axis=0)
+    targets = targets - middle
+    errors = _held_out_errors(inputs, targets)
+    best = int(errors.mean(axis=(1, 2)).argmin())
+    reach = HUBER * 1.4826 * np.median(errors[best], axis=0)
+    factor = cho_factor(inputs.T @ inputs + PENALTIES[best] * np.eye(inputs.shape[1]))
+    modified = targets
+    for _ in range(ROUNDS):
+        constants, weights = modified.mean(axis=0), cho_solve(factor, inputs.T @ modified)
+        fitted = inputs @ weights + constants
+        modified = fitted + np.clip(targets - fitted, -reach, reach)
+    return weights, constants + middle
 
 
 def _solve(gram: Floats, products: Floats, penalty: float) -> Floats:

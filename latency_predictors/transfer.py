@@ -21,8 +21,8 @@ Wasserman, "Distribution-Free Predictive Inference for Regression", JASA 113, 20
 where the own costs have a share as well: on devices of four public tables where that is above .4, 20 chosen networks
 gave intervals that cover .905, and .933 unscaled.
 
-Process and costs are linear in the features, so what is learned is two vectors of weights: the predictor stands alone,
-without the bank.
+The process is linear in the features and in the logarithms of what the source devices' costs add up to, so what is
+learned are weights: with them and these costs the predictor stands alone, without the bank.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from latency_predictors.base import LatencyPredictor, Model
 from latency_predictors.features import FEATURE_NAMES
 from latency_predictors.linear import fit_costs, log_costs
-from latency_predictors.source_bank import SourceBank, signed_log
+from latency_predictors.source_bank import SourceBank, added_up, signed_log
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -56,6 +56,7 @@ SHARES: Floats = np.linspace(0, 1, 11)
 """Of the costs that the device's own rows tell, in the prediction."""
 TRUST = 0.9
 """Probability, before any row, that the share of the own costs is none."""
+_COSTS = ("costs", "corrections", "reach", "floor")
 _LEAST_ERROR = 1e-6  # relative; below it errors are rounding
 _SETTINGS: Floats = np.array(list(product(BANK, LOCAL, RANGE, NOISE)))
 
@@ -134,14 +135,20 @@ class TransferPredictor(LatencyPredictor):
 
     def _from_bank(self, models: Sequence[Model], features: Floats) -> Floats:
         # One product with the features as they are, and one with the few logarithms that count: no copy of the table.
-        kept = models[0]["inverse_scale"] > 0  # of the bank, and so the same in all
+        shared = models[0]  # of the bank, and so the same in all
+        kept = shared["inverse_scale"] > 0
         slopes = np.zeros((len(models), len(kept)))
-        slopes[:, kept] = np.stack([model["weights"] * model["inverse_scale"][kept] for model in models])
+        slopes[:, kept] = np.stack([model["weights"] * shared["inverse_scale"][kept] for model in models])
         plain, logged = np.split(slopes, 2, axis=1)
         used = np.split(kept, 2)[1]
         logs = plain @ features.T + logged[:, used] @ signed_log(features[:, used]).T
-        constants = [model["constant"] - model["centre"] @ own for model, own in zip(models, slopes, strict=True)]
-        return np.asarray(logs + np.stack(constants))
+        constants = np.stack([model["constant"] for model in models]) - (slopes @ shared["centre"])[:, None]
+        if "source_weights" in shared:  # not in models of an earlier version
+            by_costs = log_costs(_source_costs(shared), features[:, added_up(self.columns)])
+            shares = np.stack([model["source_weights"] for model in models])
+            logs += shares @ by_costs
+            constants -= (shares @ shared["source_centre"])[:, None]
+        return np.asarray(logs + constants)
 
 
 def _share_of(models: Sequence[Model]) -> float:
@@ -182,15 +189,25 @@ def _learn(bank: SourceBank, inputs: Floats, logs: Floats, weights: Floats) -> M
     from_bank = inputs @ (learned - prior.scales * (local.T @ near))
     from_rows = local @ (local.T @ near)
     variances = float(from_bank.var()), float(from_rows.var())
+    weights, source_weights = np.split(learned, [len(bank.weights)])
     return {
         "centre": bank.centre,
         "inverse_scale": bank.inverse_scale,
-        "weights": learned,
+        "weights": weights,
+        "source_weights": source_weights,
+        "source_centre": bank.cost_centre,
+        **{f"source_{name}": np.stack([costs[name] for costs in bank.costs]) for name in _COSTS},
         "constant": np.array([share @ constants]),
         "bank_share": np.array([variances[0] / max(sum(variances), 1e-300)]),
         "noise": np.array([share @ _SETTINGS[:, 3]]),
         "variances": share @ np.column_stack([_SETTINGS[:, :3], np.square(_SETTINGS[:, 3])]),
     }
+
+
+def _source_costs(model: Model) -> list[Model]:
+    """Returns the costs of the source devices, as `log_costs` takes them."""
+    stacked = {name: model[f"source_{name}"] for name in _COSTS}
+    return [{name: own[place] for name, own in stacked.items()} for place in range(len(model["source_centre"]))]
 
 
 def _deviations(rows: Floats, new: Floats, noise: float) -> Floats:

@@ -137,7 +137,9 @@ def seed_rows(name: str, task: Task, table: LatencyTable, seed: int) -> Iterator
     """Yields the figures of one seed, a row per device, method and sample count."""
     rng = np.random.default_rng(seed)
     train, test = split(table, rng)
-    whole = SourceBank.fit(table.features[train], table.values[train], table.devices, table.families)
+    whole = SourceBank.fit(
+        table.features[train], table.values[train], table.devices, table.families, columns=table.columns
+    )  # fmt: skip
     ceilings = np.exp(whole.predict_logs(table.features[test]))
     for index, device in enumerate(table.devices):
         if task.target_class not in {None, table.classes[index]}:
@@ -145,7 +147,7 @@ def seed_rows(name: str, task: Task, table: LatencyTable, seed: int) -> Iterator
         bank = bank_of(whole, table, task, index)
         measured = table.values[test, index]
         row = {"space": name, "device": device, "seed": seed}
-        yield row | {"method": "all_rows", "samples": len(train), **figures(ceilings[:, index], measured)}
+        yield row | {"method": "all_rows", "samples": "all", **figures(ceilings[:, index], measured)}
         drawn = rng.permutation(train)
         for samples in SAMPLES:
             chosen = drawn[choose_networks(bank, table.features[drawn], samples, rng)]
@@ -196,7 +198,8 @@ def reach(devices: list[dict[str, object]]) -> dict[str, dict[str, object]]:
         return {
             str(row["device"]): float(str(row[f"{figure}_mean"]))
             for row in devices
-            if (row["space"], row["method"]) == (space, method) and samples in {None, int(str(row["samples"]))}
+            if (row["space"], row["method"]) == (space, method)
+            and str(samples or row["samples"]) == str(row["samples"])
         }
 
     def note(name: str, value: float, goal: float, *, below: bool = False, **beside: float) -> None:

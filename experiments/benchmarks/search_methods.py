@@ -163,9 +163,10 @@ def _transferred(problem: Problem, measurements: int, seed: int) -> Callable[[ND
     drawn = problem.random(_SOURCE_ROWS, rng)
     networks = drawn[~np.isnan(problem.losses(drawn)[:, 0])]
     features, costs = problem.cost_features(networks), problem.sources(networks)
-    bank = SourceBank.fit(features, costs, [f"source{number}" for number in range(costs.shape[1])])
+    columns = problem.cost_columns()
+    bank = SourceBank.fit(features, costs, [f"source{number}" for number in range(costs.shape[1])], columns=columns)
     chosen = choose_networks(bank, features, measurements, rng)
-    predictor = TransferPredictor("latency_ms", problem.name, seed=seed, columns=problem.cost_columns(), bank=bank)
+    predictor = TransferPredictor("latency_ms", problem.name, seed=seed, columns=columns, bank=bank)
     predictor.fit_features(features[chosen], problem.costs(networks[chosen]))
     return lambda vectors: predictor.predict_features(problem.cost_features(vectors)).mean
 

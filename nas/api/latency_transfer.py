@@ -166,11 +166,9 @@ def transfer_latency(
             networks to measure that cannot be built here.
         DeviceError: the device cannot measure.
     """
-    from latency_predictors.architecture_features import architecture_features
+    from latency_predictors.architecture_features import architecture_features, feature_columns
     from latency_predictors.catalog import Catalog
-    from latency_predictors.choice_features import choice_names
     from latency_predictors.device_columns import complete_rows, device_columns
-    from latency_predictors.features import FEATURE_NAMES
     from latency_predictors.few_shot import FewShotLearner
     from latency_predictors.measurement import DeviceProfile
     from latency_predictors.metrics import scores
@@ -213,7 +211,7 @@ def transfer_latency(
     kept = [row for row, network in enumerate(shared) if network not in test]
     bank_networks = [shared[row] for row in kept]
     loaded = spaces_of([*bank_networks, *networks], own_space)
-    names = FEATURE_NAMES if loaded else choice_names([*bank_networks, *candidates])
+    names = feature_columns([*bank_networks, *candidates], loaded)
     costs: MeasuredCosts | TableCosts
     if measure:
         costs = MeasuredCosts.of(profile, data, loaded, metric, preset, seed, progress)
@@ -224,7 +222,7 @@ def transfer_latency(
         return architecture_features(architectures, names, loaded)
 
     bank = SourceBank.fit(
-        features(bank_networks), values[kept], [c.name for c in others], [c.family for c in others]
+        features(bank_networks), values[kept], [c.name for c in others], [c.family for c in others], columns=names
     )  # fmt: skip
     learner = FewShotLearner(
         bank, features(candidates), samples, device=own.profile if own else profile.id, metric=metric, choose=choose,

@@ -39,7 +39,7 @@ def test_every_device_of_the_class_is_new_in_turn_and_none_of_it_a_source(benchm
     task = benchmark.TASKS["mnasnet_anb"]
     rows = list(benchmark.seed_rows("mnasnet_anb", task, table, 0))
     assert {row["device"] for row in rows} == {"one_fpga", "other_fpga"}
-    whole = benchmark.SourceBank.fit(table.features, table.values, table.devices, table.families)
+    whole = benchmark.SourceBank.fit(table.features, table.values, table.devices, table.families, columns=table.columns)
     banks = [benchmark.bank_of(whole, table, task, table.devices.index(name)) for name in ("one_fpga", "other_fpga")]
     assert [bank.devices for bank in banks] == [("a_gpu_bs1", "a_gpu_bs32", "a_tpu")] * 2
     everything = benchmark.TASKS["nasbench201"]

@@ -30,6 +30,8 @@ LAYERED = "layers_"
 """Before a kind: of networks whose layers are known, so that physical features are learned from, too."""
 HIDDEN = "layers_hidden_"
 """Likewise, of a device where some work hides behind other work, so that costs have corrections."""
+SUMMED = "layers_summed_"
+"""Likewise, from a bank whose devices' costs are summed; `transfer` alone and of layers were saved before banks did."""
 CORRECTED = ("linear", "gaussian_process", "boosted_trees")
 TINY = {"tiny": load_space("tiny")}
 LAYERED_NETWORKS = [TINY["tiny"].sample(rng) for rng in map(np.random.default_rng, range(56))]
@@ -41,6 +43,7 @@ ENDS = ("mean", "lower", "upper")
     [
         *(f"{layers}{kind}" for layers in ("", LAYERED) for kind in ("transfer", *list_kinds())),
         *(f"{HIDDEN}{kind}" for kind in CORRECTED),
+        f"{SUMMED}transfer",
     ],
 )
 def test_the_saved_predictor_predicts_what_it_did_when_it_was_saved(name: str) -> None:
@@ -52,6 +55,7 @@ def test_the_saved_predictor_predicts_what_it_did_when_it_was_saved(name: str) -
         np.testing.assert_allclose(getattr(prediction, end), recorded[end], rtol=1e-6)
     corrections = predictor.arrays().get("0.corrections", np.zeros(1))
     assert corrections.any() == name.startswith(HIDDEN)
+    assert predictor.arrays().get("0.source_weights", np.zeros(1)).any() == name.startswith(SUMMED)
 
 
 def _make(names: Sequence[str]) -> None:
@@ -70,9 +74,9 @@ def _make_of_layers(kinds: Sequence[str]) -> None:
     values = (plain / plain.mean(axis=0).clip(1e-9)) @ tastes / 40
     values *= np.exp(rng.normal(0, 0.01, values.shape))
     for kind in kinds:
-        if kind == "transfer":
+        if kind.endswith("transfer"):
             names, features = FEATURE_NAMES, plain
-            bank = SourceBank.fit(features, values[:, :3], ["a", "b", "c"])
+            bank = SourceBank.fit(features, values[:, :3], ["a", "b", "c"], columns=names)
             fitted = _transferred(bank, features, values[:, 3], names)
         else:
             names = feature_columns(LAYERED_NETWORKS, TINY)
@@ -92,7 +96,7 @@ def _make_of_choices(kinds: Sequence[str]) -> None:
     common = rng.normal(0, 0.2, len(names))
     logs = features @ (common + rng.normal(0, 0.03, (4, len(names)))).T + rng.normal(0, 0.01, (len(NETWORKS), 4))
     values = np.exp(logs)
-    bank = SourceBank.fit(features, values[:, :3], ["a", "b", "c"])
+    bank = SourceBank.fit(features, values[:, :3], ["a", "b", "c"], columns=names)
     for kind in kinds:
         if kind == "transfer":
             fitted = _transferred(bank, features, values[:, 3], names)

@@ -27,7 +27,7 @@ def world(seed: int = 0, noise: float = 0.02) -> tuple[Floats, Floats]:
 
 def bank_of(features: Floats, values: Floats) -> SourceBank:
     """Returns a bank of the first five devices; the sixth is new, its sibling is known."""
-    return SourceBank.fit(features[:200], values[:200, :5], SOURCES)
+    return SourceBank.fit(features[:200], values[:200, :5], SOURCES, columns=COLUMNS)
 
 
 def transferred(
@@ -167,7 +167,7 @@ def test_more_networks_than_candidates_are_refused() -> None:
 
 def test_a_bank_forgets_a_family_and_keeps_the_others() -> None:
     features, values = world()
-    bank = SourceBank.fit(features, values, [*SOURCES, "c2"], ["a", "a", "b", "b", "c", "c"])
+    bank = SourceBank.fit(features, values, [*SOURCES, "c2"], ["a", "a", "b", "b", "c", "c"], columns=COLUMNS)
     fewer = bank.without("b")
     assert fewer.devices == ("a1", "a2", "c1", "c2")
     np.testing.assert_array_equal(fewer.predict_logs(features), bank.predict_logs(features)[:, [0, 1, 4, 5]])
@@ -181,10 +181,53 @@ def test_a_bank_predicts_its_own_devices() -> None:
     assert (np.abs(predicted / values[TEST, :5] - 1) < 0.1).mean() > 0.97
 
 
+def added_world(seed: int = 0) -> tuple[Floats, Floats]:
+    """Returns features of 400 networks and what six devices take for them, each a sum of costs of its own."""
+    rng = np.random.default_rng(seed)
+    features = rng.uniform(0, 4, (400, FEATURES)) * (rng.random((400, FEATURES)) < 0.3)
+    costs = np.repeat(rng.exponential(1, (3, FEATURES)), 2, axis=0) * np.exp(rng.normal(0, 0.1, (6, FEATURES)))
+    return features, (1 + features @ costs.T) * np.exp(rng.normal(0, 0.01, (400, 6)))
+
+
+def test_a_bank_adds_up_costs_where_its_devices_do() -> None:
+    features, values = added_world()
+    errors = np.abs(np.exp(bank_of(features, values).predict_logs(features[TEST])) / values[TEST, :5] - 1)
+    assert errors.mean() < 0.02
+    # A predictor from it stands alone, and knows the sums too.
+    predictor = transferred(features, values, values[:, 5], range(15))
+    again = TransferPredictor.restore("latency_ms", "new", 0, predictor.arrays(), COLUMNS)
+    predicted = again.predict_features(features[TEST]).mean
+    np.testing.assert_array_equal(predicted, predictor.predict_features(features[TEST]).mean)
+    assert np.abs(predicted / values[TEST, 5] - 1).mean() < 0.08
+    # Where logarithms are what adds up, costs are left out.
+    assert not any(costs["costs"].any() for costs in bank_of(*world()).costs)
+
+
+def test_networks_that_a_runtime_folds_away_do_not_bend_what_a_bank_says_of_others() -> None:
+    features, values = world()
+    folded = values.copy()
+    folded[:200:20, 2] /= 30
+    clean, bent = (
+        np.abs(np.exp(bank_of(features, table).predict_logs(features[TEST])[:, 2]) / values[TEST, 2] - 1).mean()
+        for table in (values, folded)
+    )  # fmt: skip
+    assert bent < 3 * clean  # least squares: 13 times
+
+
+def test_networks_far_from_all_others_are_not_chosen() -> None:
+    features, values = world()
+    bank = bank_of(features, values)
+    candidates = features[:200].copy()
+    candidates[:5] *= 4
+    assert min(choose_networks(bank, candidates, 20, np.random.default_rng(0))) >= 5
+    # Unless there are no others.
+    assert sorted(choose_networks(bank, candidates[:10], 10, np.random.default_rng(0))) == list(range(10))
+
+
 def test_source_values_must_be_complete_and_enough() -> None:
     features, values = world()
     values[7, 2] = np.nan
     with pytest.raises(InputError, match="got nan for 'b1' in row 7; leave the row out"):
-        SourceBank.fit(features[:200], values[:200, :5], SOURCES)
+        SourceBank.fit(features[:200], values[:200, :5], SOURCES, columns=COLUMNS)
     with pytest.raises(InputError, match="at least 50 networks, got 30"):
-        SourceBank.fit(features[:30], values[:30, :5], SOURCES)
+        SourceBank.fit(features[:30], values[:30, :5], SOURCES, columns=COLUMNS)
