@@ -16,7 +16,7 @@ from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
 
-MOST_CANDIDATES = 1500
+MOST_CANDIDATES = 400
 """Candidates compared with each other; more are thinned at random."""
 MOST_REFERENCES = 300
 """Candidates whose predictions are to become certain."""

@@ -40,6 +40,7 @@ HUBER = 2.0
 """Robust standard deviations up to which a row counts in full."""
 ROUNDS = 10
 """Of refitting to modified residuals; more change nothing that can be seen."""
+_LEAST_REACH = 1e-3  # relative; below it residuals are rounding, not errors
 BASIS_PENALTY = 0.01
 """Of a family's regression on the others, relative to their mean variance."""
 SMOOTHING = 0.03
@@ -54,9 +55,9 @@ class Prior:
     """A Gaussian belief about the log latency of a new device, ``inputs @ weights`` up to a constant.
 
     Attributes:
-        mean: ``(q,)``, weights of the mean source device.
-        directions: ``(q, D)``, differences between source devices; the prior varies by a standard normal along each.
-        scales: ``(q,)``, standard deviation of each weight beyond that.
+        mean: ``(q + D,)``, weights of the mean source device on columns and costs (`SourceBank.inputs`).
+        directions: ``(q + D, D)``, differences between source devices; a new one varies by one standard normal on each.
+        scales: ``(q + D,)``, standard deviation of each weight beyond that; 0 for the costs.
     """
 
     mean: Floats
@@ -67,13 +68,13 @@ class Prior:
         """Returns rows whose inner products are the belief's covariances of log latencies.
 
         Args:
-            inputs: ``(n, q)`` standardised columns.
+            inputs: ``(n, q + D)``, of `SourceBank.inputs`.
             along: factor on the variance along the directions.
             local: on that of each weight beyond.
             whole: variance of the share of the mean source device.
 
         Returns:
-            ``(n, D + q + 2)``; the last column is the device's constant, of which a factor of 2.7 either way is likely.
+            ``(n, q + 2 D + 2)``; the last column is the device's constant: a factor of 2.7 either way is likely.
         """
         return np.hstack(
             [
@@ -168,7 +169,7 @@ class SourceBank:
         )  # fmt: skip
 
     def inputs(self, features: Floats) -> Floats:
-        """Returns what the bank knows of features ``(n, p)``: q standardised columns, D logarithms of costs."""
+        """Returns what the bank knows of features ``(n, p)``: ``(n, q + D)``, standardised columns and log costs."""
         kept = self.inverse_scale > 0
         by_costs = log_costs(self.costs, features[:, added_up(self.columns)]).T
         standardised = (expand(features, kept) - self.centre[kept]) * self.inverse_scale[kept]
@@ -286,7 +287,8 @@ def _costs(features: Floats, inputs: Floats, logs: Floats) -> list[Model]:
 
 
 def _held_out(rows: int) -> Mask:
-    return np.arange(rows) % HELD_OUT == 0
+    found: Mask = np.arange(rows) % HELD_OUT == 0
+    return found
 
 
 def _held_out_errors(inputs: Floats, targets: Floats) -> Floats:
@@ -307,7 +309,7 @@ def _robust_ridge(inputs: Floats, targets: Floats) -> tuple[Floats, Floats]:
     targets = targets - middle
     errors = _held_out_errors(inputs, targets)
     best = int(errors.mean(axis=(1, 2)).argmin())
-    reach = HUBER * 1.4826 * np.median(errors[best], axis=0)
+    reach = np.maximum(HUBER * 1.4826 * np.median(errors[best], axis=0), _LEAST_REACH)
     factor = cho_factor(inputs.T @ inputs + PENALTIES[best] * np.eye(inputs.shape[1]))
     modified = targets
     for _ in range(ROUNDS):

@@ -6,7 +6,8 @@ strays from the bank in each part, and how noisy it is, is not known from 10 to 
 setting of a grid is fitted and predictions are averaged with their marginal likelihood as weight (Bayesian model
 averaging; Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, section 5.2, with the constant
 integrated out as in section 2.7). Measurements of phones have outliers of 30 % and more, so noise follows Student's t,
-fitted by iteratively reweighted rows (Lange, Little and Taylor, JASA 84, 1989).
+fitted under each setting by itself by its variational bound (Tipping and Lawrence, "Variational inference for Student-t
+models", Neurocomputing 69, 2005): a few outliers must not speak for a setting that explains them by features.
 
 A device may be unlike all of the bank (the first FPGA among GPUs). Then the non-negative costs that its own rows tell
 (`latency_predictors.linear`) are the better guess, and the geometric mean of both often better still. Their share is
@@ -44,14 +45,14 @@ BANK = (0.5, 1.0, 2.0, 4.0)
 """Variance along the differences of source devices, over what the bank shows."""
 LOCAL = (0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 100.0)
 """Variance of single features, over what families of the bank show; large for a device that resembles none."""
-RANGE = (0.1, 0.5)
+RANGE = (0.02, 0.1, 0.5)
 """Variance of the share of the mean source device."""
 NOISE = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
 """Relative spread of measurements."""
 DEGREES = 2.0
 """Of freedom of the noise: heavy tails."""
 ROUNDS = 4
-"""Of reweighting."""
+"""Of weighing the rows anew."""
 SHARES: Floats = np.linspace(0, 1, 11)
 """Of the costs that the device's own rows tell, in the prediction."""
 TRUST = 0.9
@@ -172,14 +173,7 @@ def _learn(bank: SourceBank, inputs: Floats, logs: Floats, weights: Floats) -> M
     prior = bank.prior
     mean, along, local = inputs @ prior.mean, inputs @ prior.directions, inputs * prior.scales
     parts = np.stack([along @ along.T, local @ local.T, np.outer(mean, mean)])
-    targets = logs - mean
-    row_weights = weights.copy()
-    for _ in range(ROUNDS):
-        share, alphas, constants = _average(parts, targets, row_weights)
-        # The residual of a row over its noise, averaged over the settings; from here the next round's weights.
-        residuals = np.einsum("s,si->i", share * _SETTINGS[:, 3], alphas) / row_weights
-        robust = (DEGREES + 1) / (DEGREES + np.square(residuals) * weights)
-        row_weights = weights * robust / np.exp(np.log(robust).mean())
+    share, alphas, constants = _average(parts, logs - mean, weights)
     wide, near, whole = (np.einsum("s,si->i", share * _SETTINGS[:, part], alphas) for part in range(3))
     learned = (
         prior.mean * (1 + mean @ whole)
@@ -224,27 +218,40 @@ def _deviations(rows: Floats, new: Floats, noise: float) -> Floats:
     return deviations
 
 
-def _average(parts: Floats, targets: Floats, row_weights: Floats) -> tuple[Floats, Floats, Floats]:
-    """Fits every setting.
+def _average(parts: Floats, targets: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """Fits every setting, its rows weighed by how far off they are under that setting.
 
     Args:
         parts: ``(3, n, n)``, the kernels of bank, single features and mean device.
         targets: ``(n,)``.
-        row_weights: ``(n,)``, precision of each row relative to the noise.
+        weights: ``(n,)``, precision of each row relative to the noise, as far as it is known beforehand.
 
     Returns:
         The probability ``(s,)`` of each setting, its dual weights ``(s, n)`` and its constant ``(s,)``.
     """
-    kernels = np.einsum("sp,pij->sij", _SETTINGS[:, :3], parts)
-    kernels += np.square(_SETTINGS[:, 3])[:, None, None] * np.diag(1 / row_weights)
-    inverses = np.linalg.inv(kernels)
+    signal = np.einsum("sp,pij->sij", _SETTINGS[:, :3], parts)
+    noise = np.square(_SETTINGS[:, 3])[:, None] / weights
+    shape = (DEGREES + 1) / 2  # of the Gamma posterior of a row's precision, beside its rate
+    rates = np.full(noise.shape, shape)
+    diagonal = np.arange(len(targets))
+    for _ in range(ROUNDS):
+        kernels = signal.copy()
+        kernels[:, diagonal, diagonal] += noise * rates / shape
+        inverses = np.linalg.inv(kernels)
+        ones = inverses.sum(axis=2)
+        total = ones.sum(axis=1)
+        constants = ones @ targets / total
+        alphas = np.einsum("sij,sj->si", inverses, targets - constants[:, None])
+        own = noise * rates / shape
+        left = (
+            np.square(own * alphas)
+            + own
+            - np.square(own) * (inverses[:, diagonal, diagonal] - np.square(ones) / total[:, None])
+        )  # the expected square of what a row is off
+        used, rates = rates, (DEGREES + left / noise) / 2
     _, log_determinants = np.linalg.slogdet(kernels)
-    ones = inverses.sum(axis=2)
-    total = ones.sum(axis=1)
-    constants = ones @ targets / total
-    alphas = np.einsum("sij,sj->si", inverses, targets - constants[:, None])
     evidence = -0.5 * (
         np.einsum("si,si->s", alphas, targets - constants[:, None]) + log_determinants + np.log(total)
-    )  # fmt: skip
+    ) - DEGREES / 2 * (np.log(used) + shape / used).sum(axis=1)  # fmt: skip
     share = np.exp(evidence - evidence.max())
     return share / share.sum(), alphas, constants
