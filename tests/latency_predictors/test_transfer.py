@@ -1,14 +1,18 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from latency_predictors.base import Model
 from latency_predictors.selection import choose_networks
 from latency_predictors.source_bank import SourceBank
 from latency_predictors.transfer import TransferPredictor
 from search_spaces.errors import InputError
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 FEATURES = 24
 COLUMNS = tuple(f"layer{number}.macs" for number in range(FEATURES))
@@ -71,21 +75,31 @@ def test_intervals_cover_about_nine_tenths_of_new_measurements() -> None:
     assert 0.84 <= np.mean(coverage) <= 0.98
 
 
-def test_intervals_from_networks_that_lie_far_apart_are_no_wider_for_it() -> None:
-    coverage, far, near = [], [], []
+class Unscaled(TransferPredictor):
+    """Takes the rows learned from for typical ones."""
+
+    def _ease_of(self, models: Sequence[Model], features: Floats, fold: Integers) -> Floats:
+        return np.ones(len(fold))
+
+
+def test_intervals_from_networks_that_lie_far_apart_are_scaled_to_typical_ones() -> None:
+    coverage, widths, unscaled_widths = [], [], []
     for seed in range(8):
         features, values = world(seed, noise=0.01)
         target = values[:, 5] * np.exp(features @ np.random.default_rng(seed).normal(0, 0.05, FEATURES))
-        chosen = choose_networks(bank_of(features, values), features[:200], 20, np.random.default_rng(seed))
-        found, other = (
-            transferred(features, values, target, rows).predict_features(features[TEST])
-            for rows in (chosen, range(20))
-        )  # fmt: skip
+        bank = bank_of(features, values)
+        chosen = choose_networks(bank, features[:200], 20, np.random.default_rng(seed))
+        found, unscaled = (
+            kind("latency_ms", "new", columns=COLUMNS, bank=bank)
+            .fit_features(features[chosen], target[chosen])
+            .predict_features(features[TEST])
+            for kind in (TransferPredictor, Unscaled)
+        )
         coverage.append(np.mean((found.lower <= target[TEST]) & (target[TEST] <= found.upper)))
-        far.append(np.log(found.upper / found.lower).mean())
-        near.append(np.log(other.upper / other.lower).mean())
-    assert 0.84 <= np.mean(coverage) <= 0.94
-    assert np.mean(far) < np.mean(near)
+        widths.append(np.log(found.upper / found.lower).mean())
+        unscaled_widths.append(np.log(unscaled.upper / unscaled.lower).mean())
+    assert 0.84 <= np.mean(coverage) <= 0.96
+    assert np.mean(widths) < 0.97 * np.mean(unscaled_widths)
 
 
 def test_a_device_that_resembles_none_is_told_by_its_share_of_the_bank() -> None:
