@@ -88,7 +88,10 @@ class TransferPredictor(LatencyPredictor):
 
     @property
     def bank_share(self) -> float:
-        """Share of the new device's variation that the source devices explain, 0 to 1; below a half, trust it less."""
+        """Share of the new device's variation that the source devices explain, 0 to 1; below a half, trust it less.
+
+        The rest is explained by single features, or by nothing (which an earlier version left out).
+        """
         return float(self._models[0]["bank_share"][0])
 
     @property
@@ -182,7 +185,10 @@ def _learn(bank: SourceBank, inputs: Floats, logs: Floats, weights: Floats) -> M
     )  # fmt: skip
     from_bank = inputs @ (learned - prior.scales * (local.T @ near))
     from_rows = local @ (local.T @ near)
-    variances = float(from_bank.var()), float(from_rows.var())
+    # What neither explains counts as well, robustly: outliers say nothing of how alike devices are.
+    left = logs - inputs @ learned - share @ constants
+    unexplained = (1.4826 * float(np.median(np.abs(left - np.median(left))))) ** 2
+    variances = float(from_bank.var()), float(from_rows.var()), unexplained
     weights, source_weights = np.split(learned, [len(bank.weights)])
     return {
         "centre": bank.centre,

@@ -145,7 +145,8 @@ def test_energy_is_transferred_like_latency(tmp_path, capsys):
     assert run([*transfer, "--metric", "energy_mj"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bank_rows"] < len(rows) / 6
-    assert found["scores"]["within_10"] > 0.7
+    assert found["scores"]["spearman"] > 0.9  # of 22 networks
+    assert found["scores"]["within_10"] > 0.5
     predictor = Catalog(tmp_path / "store").load("new", of_choices=True)
     assert predictor.metric == "energy_mj"
     with_energy = [row for row in rows if row["device"] == "new" and row["energy_mj"]]
@@ -254,13 +255,13 @@ def test_a_target_that_is_not_there_is_refused_with_those_that_are(tmp_path, cap
 def test_transfer_to_a_phone_of_the_public_table_reaches_its_known_quality(tmp_path, capsys):
     options = ["--target", "samsung_a50", "--samples", "20", "--choose", "--store", str(tmp_path), "--format", "json"]
     scores = []
-    for seed in ("0", "1", "2"):  # one draw of 20 rows has a coverage with a deviation of .06
+    for seed in ("0", "1", "2"):  # one draw of 20 rows of a phone that counts milliseconds tells little
         table = str(DATA / "fbnet_help.parquet")
         assert run(["latency", "transfer", "--sources", table, "--seed", seed, *options]) == 0
         found = json.loads(capsys.readouterr().out)
         assert len(found["sources"]) == 17  # sums of block costs and simulations are left out
         assert found["scores"]["rows"] == 1008
-        assert found["scores"]["spearman"] > 0.89
         scores.append(found["scores"])
-    assert scores[0]["within_10"] > 0.85
+    assert np.mean([score["spearman"] for score in scores]) > 0.89
+    assert np.mean([score["within_10"] for score in scores]) > 0.85
     assert 0.8 < np.mean([score["coverage"] for score in scores]) < 0.98
