@@ -68,8 +68,9 @@ def choose_networks(
             gain[[*range(len(known)), *chosen, *too_far]] = -1
             best = int(gain.argmax())
             chosen.append(best)
-        tells = (rows @ rows[best] - told[:, best] @ told) / np.sqrt(unknown[best] + NOISE**2)
-        towards = towards - np.outer(towards[:, best] / np.sqrt(unknown[best] + NOISE**2), tells)
+        deviation = np.sqrt(unknown[best] + NOISE**2)
+        tells = (rows @ rows[best] - told[:, best] @ told) / deviation
+        towards = towards - np.outer(towards[:, best] / deviation, tells)
         unknown = unknown - np.square(tells)
         told = np.vstack([told, tells])
     return [int(pool[index - len(known)]) for index in chosen]

@@ -280,10 +280,11 @@ def _costs(features: Floats, inputs: Floats, logs: Floats) -> list[Model]:
     """
     seen = np.column_stack([np.ones(len(logs)), ~_held_out(len(logs))])
     whole, partial = zip(*(fit_costs(features, own, seen) for own in logs.T), strict=True)
-    targets = np.stack([logs, logs - log_costs(partial, features).T])
-    errors = [_held_out_errors(inputs, each - np.median(each, axis=0)).mean(axis=1).min(axis=0) for each in targets]
+    targets = np.hstack([logs, logs - log_costs(partial, features).T])
+    errors = _held_out_errors(inputs, targets - np.median(targets, axis=0)).mean(axis=1).min(axis=0)
+    alone, beside = np.split(errors, 2)
     none = {name: np.zeros_like(array) for name, array in whole[0].items()} | {"floor": np.ones(1)}
-    return [own if better else none for own, better in zip(whole, errors[1] < errors[0], strict=True)]
+    return [own if better else none for own, better in zip(whole, beside < alone, strict=True)]
 
 
 def _held_out(rows: int) -> Mask:

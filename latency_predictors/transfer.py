@@ -242,13 +242,13 @@ def _average(parts: Floats, targets: Floats, weights: Floats) -> tuple[Floats, F
     diagonal = np.arange(len(targets))
     for _ in range(ROUNDS):
         kernels = signal.copy()
-        kernels[:, diagonal, diagonal] += noise * rates / shape
+        own = noise * rates / shape  # the variance of each row's noise
+        kernels[:, diagonal, diagonal] += own
         inverses = np.linalg.inv(kernels)
         ones = inverses.sum(axis=2)
         total = ones.sum(axis=1)
         constants = ones @ targets / total
         alphas = np.einsum("sij,sj->si", inverses, targets - constants[:, None])
-        own = noise * rates / shape
         left = (
             np.square(own * alphas)
             + own

@@ -199,7 +199,7 @@ def reach(devices: list[dict[str, object]]) -> dict[str, dict[str, object]]:
             str(row["device"]): float(str(row[f"{figure}_mean"]))
             for row in devices
             if (row["space"], row["method"]) == (space, method)
-            and str(samples or row["samples"]) == str(row["samples"])
+            and (samples is None or str(samples) == str(row["samples"]))
         }
 
     def note(name: str, value: float, goal: float, *, below: bool = False, **beside: float) -> None:
