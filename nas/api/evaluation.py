@@ -78,7 +78,7 @@ def training_device(threads: int) -> str:
 
 
 def weights_of(run: Run, data: "ImageData") -> "WeightSource":
-    """Returns where the weights of a run's finished networks come from."""
+    """Returns where the weights of a run's finished networks come from; by absolute paths, as workers need them."""
     from nas.finish.weights import Distilled, TrainedAlone
     from nas.training.supernet import SUPERNET_FILE
 
@@ -87,7 +87,14 @@ def weights_of(run: Run, data: "ImageData") -> "WeightSource":
     if isinstance(accuracy, StandAloneConfig):
         space = config.space.load().with_data(image_channels=data.image_channels, classes=data.classes)
         return TrainedAlone(
-            run.networks_dir, space, data, accuracy, finish, seed=config.seed, flip=config.data.flip, device=device
+            run.networks_dir.resolve(),
+            space,
+            data,
+            accuracy,
+            finish,
+            seed=config.seed,
+            flip=config.data.flip,
+            device=device,
         )
-    path = run.supernet_dir / SUPERNET_FILE
+    path = (run.supernet_dir / SUPERNET_FILE).resolve()
     return Distilled(path, data, accuracy, finish, seed=config.seed, flip=config.data.flip, device=device)

@@ -382,4 +382,7 @@ def _finishing(config: ExperimentConfig, found: TrialSeconds | None, images: int
     if found is None:
         return PlannedStage("finish", None, "unknown", text)
     an_image = found.train_step / (2 + config.accuracy.random_subnets) / config.accuracy.batch_size
-    return PlannedStage("finish", models * (epochs * images * an_image + _CONVERSION_SECONDS), "guess", text)
+    at_once = min(models, config.ray.workers) if config.ray.executor == "ray" else 1
+    text += f"; {at_once} trained at once" if at_once > 1 else ""
+    seconds = math.ceil(models / at_once) * epochs * images * an_image + models * _CONVERSION_SECONDS
+    return PlannedStage("finish", seconds, "guess", text)

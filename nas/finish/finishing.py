@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from latency_predictors.graphs.model_file import UnrunnableFileError, build_models
@@ -27,6 +28,7 @@ from nas.errors import RunError
 from nas.finish.bundle import CARD, REPORT, WEIGHTS, Bundle, read_bundle
 from nas.finish.documents import write_documents
 from nas.finish.export import FILE_KINDS, export_jobs
+from nas.finish.parallel import CHECKPOINTS, at_once, train_at_once
 from nas.finish.remeasure import FinishedFile, measure_latencies
 from nas.finish.verify import Prepare, refusal, top1_accuracy, torch_logits, verify_file
 from nas.finish.weights import WeightSource
@@ -34,12 +36,12 @@ from nas.finish.work import Pick, Refusal, Work
 from nas.objectives import Constraint
 from nas.progress import Progress, ProgressListener, silent
 from nas.training.supernet import calibration_split
+from search_spaces.architecture import Architecture
 from search_spaces.network import load_network, save_network
 
 logger = logging.getLogger(__name__)
 
 STAGE = "finish"
-CHECKPOINTS = "checkpoints"
 # Percent of the stage's time at which each part begins, for the progress line only.
 _EXPORT, _VERIFY, _MEASURE, _DONE = 80, 86, 90, 100
 
@@ -58,7 +60,7 @@ class Finishing:
         seed: of training and of the order of measuring.
         preset: how carefully files are measured.
         flip: whether training may mirror images.
-        ray: the cluster of devices that have a host.
+        ray: the workers that train several picks at once, and the cluster of devices that have a host.
     """
 
     weights: WeightSource
@@ -162,16 +164,27 @@ class Finishing:
         return self._inputs(resolution)(calibration_split(self.data, self.config.calibration_images).images)
 
     def _train(self, picks: Sequence[Pick], identities: Mapping[str, str], progress: ProgressListener) -> list[Work]:
+        shares = {pick.architecture.key: 0.0 for pick in picks}
+
+        def told(architecture: Architecture, share: float, metrics: Mapping[str, float]) -> None:
+            shares[architecture.key] = share
+            text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
+            done = int(_EXPORT * sum(shares.values()) / len(picks))
+            progress(Progress(STAGE, done, _DONE, f"training {architecture.key}: {text}"))
+
+        left = [pick.architecture for pick in picks if not self.weights.is_trained(pick.architecture)]
+        workers = at_once(len(left), self.ray, device=self.weights.device, threads=torch.get_num_threads())
+        if workers > 1:
+            ray = self.ray.model_copy(update={"workers": workers})
+            train_at_once(self.weights, left, self.folder, ray, told)
         works = []
-        for number, pick in enumerate(picks):
+        for pick in picks:
             key = pick.architecture.key
 
-            def told(step: int, total: int, metrics: dict[str, float], number: int = number, key: str = key) -> None:
-                done = int(_EXPORT * (number + step / total) / len(picks))
-                text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
-                progress(Progress(STAGE, done, _DONE, f"training {key}: {text}"))
+            def stepped(step: int, total: int, metrics: dict[str, float], pick: Pick = pick) -> None:
+                told(pick.architecture, step / total, metrics)
 
-            network = self.weights.network(pick.architecture, self.folder / key / CHECKPOINTS, told)
+            network = self.weights.network(pick.architecture, self.folder / key / CHECKPOINTS, stepped)
             works.append(
                 Work(pick, self.folder / key, identities[key], network.cpu(), self._inputs(network.resolution))
             )

@@ -1,9 +1,10 @@
 """Where the weights of a finished network come from: inherited from the supernet and distilled, or trained alone."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -33,6 +34,19 @@ class WeightSource(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Setting]:
         """Returns how the weights are made, for the report: ``method`` and whatever belongs to it."""
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """The torch device that trains."""
+
+    @abstractmethod
+    def on(self, device: str) -> Self:
+        """Returns the same source, training on another torch device."""
+
+    def is_trained(self, architecture: Architecture) -> bool:
+        """Returns whether nothing is left to train of an architecture."""
+        return False
 
     @abstractmethod
     def network(self, architecture: Architecture, folder: Path, progress: TrainingProgress) -> Network:
@@ -83,6 +97,10 @@ class Distilled(WeightSource):
             **self.training.model_dump(include=_SHARED),
             "supernet_sha256": self._hash,
         }
+
+    def on(self, device: str) -> Self:
+        """Returns the same source, training on another torch device."""
+        return replace(self, device=device)
 
     def network(self, architecture: Architecture, folder: Path, progress: TrainingProgress) -> Network:
         """Returns the distilled subnet; a killed distillation goes on from its checkpoint."""
@@ -154,6 +172,14 @@ class TrainedAlone(WeightSource):
             **self.config.model_dump(mode="json", include={"calibration_images", "max_int8_accuracy_drop"}),
             "method": stand_alone.METHOD,
         }
+
+    def on(self, device: str) -> Self:
+        """Returns the same source, training on another torch device."""
+        return replace(self, device=device)
+
+    def is_trained(self, architecture: Architecture) -> bool:
+        """Returns whether the search has left the network's file."""
+        return stand_alone.network_file(architecture, self.networks).exists()
 
     def network(self, architecture: Architecture, folder: Path, progress: TrainingProgress) -> Network:
         """Returns the network with the weights whose accuracy the search has seen."""

@@ -59,8 +59,7 @@ def train_stand_alone(
         InputError: the network's file is damaged.
         RunError: the training diverges.
     """
-    folder = folder / architecture.key
-    path, checkpoints = folder / NETWORK_FILE, folder / _CHECKPOINTS
+    path, checkpoints = network_file(architecture, folder), folder / architecture.key / _CHECKPOINTS
     if path.exists():
         shutil.rmtree(checkpoints, ignore_errors=True)  # there where the process was killed before it removed them
         yield config.epochs, load_network(path).to(device)
@@ -99,6 +98,11 @@ def train_stand_alone(
     save_network(network.eval(), path)
     shutil.rmtree(checkpoints)
     yield config.epochs, network
+
+
+def network_file(architecture: Architecture, folder: Path) -> Path:
+    """Returns where the trained network is; ``folder`` is that of all networks."""
+    return folder / architecture.key / NETWORK_FILE
 
 
 def discard_checkpoints(architecture: Architecture, folder: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from latency_predictors.environment import Environment
 from latency_predictors.measurement import DeviceProfile, Measurement
-from nas.config import DataConfig, DeviceConfig, FinishConfig, SupernetConfig
+from nas.config import DataConfig, DeviceConfig, FinishConfig, RayConfig, SupernetConfig
 from nas.data import ImageData, load_data
 from nas.finish import Finishing, Pick
 from nas.finish.weights import Distilled, WeightSource
@@ -21,6 +21,7 @@ DEVICES = {
     "cpu": DeviceConfig(device="local/onnxruntime", precision="int8"),
     "board": DeviceConfig(device="local/litert", precision="fp32"),
 }
+SERIAL = RayConfig(executor="serial")
 
 
 def digits() -> ImageData:
@@ -37,7 +38,7 @@ def make_finishing(folder: Path, data: ImageData) -> Finishing:
 
 def make_stage(weights: WeightSource, data: ImageData, folder: Path) -> Finishing:
     constraints = (Constraint.parse("latency_ms@cpu <= 500"), Constraint.parse("parameters <= 60000"))
-    return Finishing(weights, data, CONFIG, DEVICES, constraints, folder / "finish", seed=3)
+    return Finishing(weights, data, CONFIG, DEVICES, constraints, folder / "finish", seed=3, ray=SERIAL)
 
 
 def make_picks() -> list[Pick]:
