@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from latency_predictors.catalog import Catalog, CatalogEntry
     from latency_predictors.measurement import Measurement, Metric
 
+_SITTINGS = 4
+"""Times that a device's networks are measured, at most, to have enough of them."""
+
 
 @dataclass(frozen=True)
 class KnownPredictor:
@@ -185,7 +188,12 @@ def unfitted(run: Run) -> "dict[str, dict[str, Metric]]":
 
 
 def _measure(run: Run, device: str, space: SearchSpace, progress: ProgressListener) -> "list[Measurement]":
-    """Returns the usable rows of a device, measured now or by an earlier start."""
+    """Returns the usable rows of a device, measured now or by an earlier start.
+
+    On a busy machine so many may be refused that nothing can be fitted; these are measured again, a few times, as the
+    hours of training before should not end in that.
+    """
+    from latency_predictors.evaluation import least_networks
     from latency_predictors.session import measure_networks
     from latency_predictors.store import MeasurementSet
 
@@ -197,12 +205,18 @@ def _measure(run: Run, device: str, space: SearchSpace, progress: ProgressListen
 
         measure = partial(measure_networks_on, host, config.ray)
     with run.stage(f"measure {device}"):
-        rows = measure(
-            distinct_networks(space, config.latency.count, config.seed),
-            profile_of(config.devices[device]),
-            preset=config.latency.preset,
-            seed=config.seed,
-            store=MeasurementSet(run.measurements_path(device)),
-            progress=lambda done, total, text: progress(Progress("measure", done, total, f"{device}: {text}")),
-        )
-    return [row for row in rows if row.usable]
+        for sitting in range(_SITTINGS):
+            rows = measure(
+                distinct_networks(space, config.latency.count, config.seed),
+                profile_of(config.devices[device]),
+                preset=config.latency.preset,
+                seed=config.seed + sitting,
+                store=MeasurementSet(run.measurements_path(device)),
+                progress=lambda done, total, text: progress(Progress("measure", done, total, f"{device}: {text}")),
+            )
+            usable = [row for row in rows if row.usable]
+            if len(usable) >= least_networks() or sitting == _SITTINGS - 1:
+                break
+            text = f"{device}: {len(usable)} of {len(rows)} networks are usable, the others are measured again"
+            progress(Progress("measure", len(usable), len(rows), text, notable=True))
+    return usable

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from latency_predictors import session
 from latency_predictors.store import MeasurementSet
 from nas import api
 from nas.api.latency import distinct_networks
+from nas.api.run_predictors import predictors_of
 from nas.errors import InputError
 from nas.run import Run
 from search_spaces.space import load_space
+from tests.latency_predictors.devices.simulated import REFERENCE, SimulatedDevice
 from tests.latency_predictors.roofline import roofline_ms
 from tests.nas.test_config import DIGITS
 
@@ -54,6 +57,27 @@ def test_a_front_tells_how_likely_each_network_keeps_a_bound_on_a_predicted_cost
     assert all(point.probabilities.keys() == {bound} for point in front.points)
     assert all(0.5 < point.probabilities[bound] < 1 for point in front.best)
     assert all(row[f"P({bound})"] in ("0.98", "0.99") for row in api.front_rows(front))
+
+
+def test_what_a_busy_machine_refuses_is_measured_again_until_a_predictor_can_be_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def quiet(launch: int, path: Path) -> bool:
+        return path == REFERENCE or "again" in "".join(told) or sum(path.stem.encode()) % 3 == 0
+
+    device = SimulatedDevice(truth_ms=lambda path: path.stat().st_size / 1e6, quiet=quiet)
+    monkeypatch.setattr(session, "get_device", lambda name: device)
+    run = started(tmp_path, ("objectives=[accuracy,latency_ms@cpu]",))
+    predictors = predictors_of(run, SPACE, lambda step: told.append(step.text))
+    (again,) = (text for text in told if text.endswith("of 18 networks are usable, the others are measured again"))
+    usable = int(again.removeprefix("cpu: ").split()[0])
+    assert 0 < usable < 13
+    store = MeasurementSet(run.measurements_path("cpu"))
+    assert len({row.key for row in store.read_usable()}) == 18
+    assert len(store.read()) == 18 + 18 - usable
+    assert set(predictors) == {"cpu"}
 
 
 @pytest.mark.slow
