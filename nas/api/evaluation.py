@@ -78,7 +78,7 @@ def training_device(threads: int) -> str:
 
 
 def weights_of(run: Run, data: "ImageData") -> "WeightSource":
-    """Returns where the weights of a run's finished networks come from; by absolute paths, as workers need them."""
+    """Returns where the weights of a run's finished networks come from."""
     from nas.finish.weights import Distilled, TrainedAlone
     from nas.training.supernet import SUPERNET_FILE
 
@@ -96,5 +96,5 @@ def weights_of(run: Run, data: "ImageData") -> "WeightSource":
             flip=config.data.flip,
             device=device,
         )
-    path = (run.supernet_dir / SUPERNET_FILE).resolve()
+    path = run.supernet_dir / SUPERNET_FILE
     return Distilled(path, data, accuracy, finish, seed=config.seed, flip=config.data.flip, device=device)

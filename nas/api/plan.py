@@ -373,7 +373,11 @@ def _searching(config: ExperimentConfig, evaluated: Sequence[float], found: Tria
 
 
 def _finishing(config: ExperimentConfig, found: TrialSeconds | None, images: int) -> PlannedStage:
-    """By the rule that a step of distillation costs as much an image as one subnet's share of a supernet step."""
+    """By the rule that a step of distillation costs as much an image as one subnet's share of a supernet step here."""
+    import torch
+
+    from nas.finish.parallel import workers_for
+
     models, epochs = config.finish.models, config.finish.epochs
     if not isinstance(config.accuracy, SupernetConfig):  # the search has trained them to the end
         text = f"{models} networks: files, measurements"
@@ -382,7 +386,8 @@ def _finishing(config: ExperimentConfig, found: TrialSeconds | None, images: int
     if found is None:
         return PlannedStage("finish", None, "unknown", text)
     an_image = found.train_step / (2 + config.accuracy.random_subnets) / config.accuracy.batch_size
-    at_once = min(models, config.ray.workers) if config.ray.executor == "ray" else 1
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    at_once = workers_for(models, config.ray, device=device, threads=config.accuracy.threads) or 1
     text += f"; {at_once} trained at once" if at_once > 1 else ""
     seconds = math.ceil(models / at_once) * epochs * images * an_image + models * _CONVERSION_SECONDS
     return PlannedStage("finish", seconds, "guess", text)

@@ -133,7 +133,7 @@ def predictors_of(run: Run, space: SearchSpace, progress: ProgressListener) -> "
 
     catalog = Catalog(run.predictors_dir)
     for device, terms in unfitted(run).items():
-        rows = _measure(run, device, space, progress)
+        rows = _measure(run, device, space, set(terms.values()), progress)
         for name, metric in terms.items():
             with run.stage(f"fit {name}"):
                 entry = catalog.save(name, fit_measured(rows, space, metric))
@@ -187,11 +187,13 @@ def unfitted(run: Run) -> "dict[str, dict[str, Metric]]":
     return missing
 
 
-def _measure(run: Run, device: str, space: SearchSpace, progress: ProgressListener) -> "list[Measurement]":
+def _measure(
+    run: Run, device: str, space: SearchSpace, metrics: "set[Metric]", progress: ProgressListener
+) -> "list[Measurement]":
     """Returns the usable rows of a device, measured now or by an earlier start.
 
-    On a busy machine so many may be refused that nothing can be fitted; these are measured again, a few times, as the
-    hours of training before should not end in that.
+    On a busy machine so many may be refused that nothing can be fitted; these are measured again, a few times, as long
+    as that helps: the hours of training before should not end there.
     """
     from latency_predictors.evaluation import least_networks
     from latency_predictors.session import measure_networks
@@ -205,6 +207,7 @@ def _measure(run: Run, device: str, space: SearchSpace, progress: ProgressListen
 
         measure = partial(measure_networks_on, host, config.ray)
     with run.stage(f"measure {device}"):
+        usable: list[Measurement] = []
         for sitting in range(_SITTINGS):
             rows = measure(
                 distinct_networks(space, config.latency.count, config.seed),
@@ -214,9 +217,11 @@ def _measure(run: Run, device: str, space: SearchSpace, progress: ProgressListen
                 store=MeasurementSet(run.measurements_path(device)),
                 progress=lambda done, total, text: progress(Progress("measure", done, total, f"{device}: {text}")),
             )
-            usable = [row for row in rows if row.usable]
-            if len(usable) >= least_networks() or sitting == _SITTINGS - 1:
+            before, usable = len(usable), [row for row in rows if row.usable]
+            complete = sum(all(getattr(row, metric) is not None for metric in metrics) for row in usable)
+            in_vain = sitting > 0 and len(usable) == before
+            if complete >= least_networks() or in_vain or len(usable) == len(rows) or sitting == _SITTINGS - 1:
                 break
             text = f"{device}: {len(usable)} of {len(rows)} networks are usable, the others are measured again"
-            progress(Progress("measure", len(usable), len(rows), text, notable=True))
+            progress(Progress("measure", 0, len(rows), text, notable=True))
     return usable

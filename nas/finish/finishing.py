@@ -24,11 +24,11 @@ from latency_predictors.graphs.tflite_graph import ConversionError
 from latency_predictors.store import MeasurementSet
 from nas.config import DeviceConfig, FinishConfig, RayConfig
 from nas.data import ImageData, inputs
-from nas.errors import RunError
+from nas.errors import InputError, RunError
 from nas.finish.bundle import CARD, REPORT, WEIGHTS, Bundle, read_bundle
 from nas.finish.documents import write_documents
 from nas.finish.export import FILE_KINDS, export_jobs
-from nas.finish.parallel import CHECKPOINTS, at_once, train_at_once
+from nas.finish.parallel import StepListener, train_in_workers, workers_for
 from nas.finish.remeasure import FinishedFile, measure_latencies
 from nas.finish.verify import Prepare, refusal, top1_accuracy, torch_logits, verify_file
 from nas.finish.weights import WeightSource
@@ -37,11 +37,12 @@ from nas.objectives import Constraint
 from nas.progress import Progress, ProgressListener, silent
 from nas.training.supernet import calibration_split
 from search_spaces.architecture import Architecture
-from search_spaces.network import load_network, save_network
+from search_spaces.network import Network, load_network, save_network
 
 logger = logging.getLogger(__name__)
 
 STAGE = "finish"
+CHECKPOINTS = "checkpoints"
 # Percent of the stage's time at which each part begins, for the progress line only.
 _EXPORT, _VERIFY, _MEASURE, _DONE = 80, 86, 90, 100
 
@@ -164,31 +165,46 @@ class Finishing:
         return self._inputs(resolution)(calibration_split(self.data, self.config.calibration_images).images)
 
     def _train(self, picks: Sequence[Pick], identities: Mapping[str, str], progress: ProgressListener) -> list[Work]:
-        shares = {pick.architecture.key: 0.0 for pick in picks}
+        architectures = {pick.architecture.key: pick.architecture for pick in picks}
+        folders = {key: self.folder / key / CHECKPOINTS for key in architectures}
+        files = {key: folder / f"{identities[key][:16]}.safetensors" for key, folder in folders.items()}
+        networks = {key: network for key, file in files.items() if (network := _trained(file))}
+        shares = dict.fromkeys(networks, 1.0)
 
-        def told(architecture: Architecture, share: float, metrics: Mapping[str, float]) -> None:
-            shares[architecture.key] = share
+        def told(key: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+            shares[key] = step / total
             text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
             done = int(_EXPORT * sum(shares.values()) / len(picks))
-            progress(Progress(STAGE, done, _DONE, f"training {architecture.key}: {text}"))
+            progress(Progress(STAGE, done, _DONE, f"training {key}: {text}"))
 
-        left = [pick.architecture for pick in picks if not self.weights.is_trained(pick.architecture)]
-        workers = at_once(len(left), self.ray, device=self.weights.device, threads=torch.get_num_threads())
-        if workers > 1:
-            ray = self.ray.model_copy(update={"workers": workers})
-            train_at_once(self.weights, left, self.folder, ray, told)
-        works = []
-        for pick in picks:
-            key = pick.architecture.key
+        left = {key: one for key, one in architectures.items() if key not in networks}
+        for key, network in self._trained_by_workers(left, folders, told).items():
+            networks[key] = network
+            save_network(network, files[key])
+        for key, architecture in left.items():
+            if key not in networks:
+                networks[key] = self.weights.network(architecture, folders[key], partial(told, key)).cpu()
+                save_network(networks[key], files[key])
+            shares[key] = 1.0
+        return [
+            Work(pick, self.folder / key, identities[key], networks[key], self._inputs(networks[key].resolution))
+            for key, pick in zip(architectures, picks, strict=True)
+        ]
 
-            def stepped(step: int, total: int, metrics: dict[str, float], pick: Pick = pick) -> None:
-                told(pick.architecture, step / total, metrics)
-
-            network = self.weights.network(pick.architecture, self.folder / key / CHECKPOINTS, stepped)
-            works.append(
-                Work(pick, self.folder / key, identities[key], network.cpu(), self._inputs(network.resolution))
-            )
-        return works
+    def _trained_by_workers(
+        self, architectures: Mapping[str, Architecture], folders: Mapping[str, Path], listener: StepListener
+    ) -> dict[str, Network]:
+        left = [one for one in architectures.values() if not self.weights.is_trained(one)]
+        workers = workers_for(len(left), self.ray, device=self.weights.device, threads=torch.get_num_threads())
+        if not workers:
+            return {}
+        ray = self.ray.model_copy(update={"workers": workers})
+        trainings = {one.key: self.weights.training_of(one) for one in left}
+        try:
+            return train_in_workers(trainings, self.weights.data, folders, ray, listener)
+        except RunError as error:
+            logger.warning("%d networks are trained in this process: %s", len(left), error)
+            return {}
 
     def _export(self, works: Sequence[Work], progress: ProgressListener) -> None:
         def told(made: int, total: int) -> None:
@@ -264,6 +280,17 @@ class Finishing:
         training = {**self.weights.settings(), "flip": self.flip}
         write_documents(work, self.data, training, {"training": self.seed, "measuring": self.seed})
         shutil.rmtree(work.folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _trained(file: Path) -> Network | None:
+    """Returns the network that an earlier start has trained; None where there is none that is whole."""
+    if not file.exists():
+        return None
+    try:
+        return load_network(file)
+    except InputError as error:
+        logger.warning("it is trained again: %s", error)
+        return None
 
 
 def _clear(folder: Path) -> None:

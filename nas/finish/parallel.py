@@ -1,128 +1,155 @@
-"""Training several picks at once, in workers; the stage finds what they leave and goes on from there.
-
-A worker trains as the stage would and leaves its last checkpoint, or the file of a network trained by itself. What it
-could not train, the stage trains: there an error is told as what it is.
-"""
+"""Training several picks at once, on the run's workers; what they cannot train, the stage trains by itself."""
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from nas.config import RayConfig
-from nas.evaluators.base import Evaluator
-from nas.finish.weights import WeightSource
-from search_spaces.architecture import Architecture
-from search_spaces.checksum import read_json, write_json
+from nas.data import ImageData
+from nas.errors import RunError
+from nas.finish.weights import Training
+from search_spaces.network import Network
+
+if TYPE_CHECKING:
+    from ray.util.queue import Queue
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
-_PROGRESS = "progress.json"
-_PROGRESS_SECONDS = 1.0
+_TOLD_SECONDS = 1.0
+_PATIENCE_SECONDS = 600.0
+"""Without a word from any worker: the cluster has no place for them, or has lost them."""
 
-ShareListener = Callable[[Architecture, float, dict[str, float]], None]
-"""Called with an architecture, the share of its training that is done, and the metrics of its last step."""
+StepListener = Callable[[str, int, int, dict[str, float]], None]
+"""Called with the key of a network, steps done, steps in all, and the metrics of the last step."""
 
 
-def at_once(picks: int, ray: RayConfig, *, device: str, threads: int) -> int:
-    """Returns how many picks to train at once in workers; 1 where this process does as well by itself.
+def workers_for(picks: int, ray_config: RayConfig, *, device: str, threads: int) -> int:
+    """Returns how many workers should train; 0 where this process alone is as fast.
 
     Args:
-        picks: to train.
-        ray: the workers.
-        device: of torch in this process.
+        picks: networks left to train.
+        ray_config: of the run.
+        device: torch device of this process.
         threads: of torch in this process.
     """
-    workers = min(picks, ray.workers) if ray.executor == "ray" else 1
-    if ray.gpus_per_worker:
-        return workers
-    faster_here = device != "cpu" or workers * max(1, int(ray.cpus_per_worker)) <= threads
-    return 1 if faster_here else workers
+    workers = min(picks, ray_config.workers) if ray_config.executor == "ray" else 0
+    if ray_config.gpus_per_worker:
+        least = 1 if device == "cpu" else 2
+        return workers if workers >= least else 0
+    if device != "cpu" or workers * max(1, int(ray_config.cpus_per_worker)) <= threads:
+        return 0
+    return workers
 
 
-@dataclass
-class PickTraining(Evaluator):
-    """Trains an architecture as `WeightSource.network` does, for what that leaves in the folder of the bundles.
-
-    A machine that does not share the run's disk trains nothing: what it left would be out of reach.
+@dataclass(frozen=True)
+class PickTraining:
+    """What a worker gets for a pick.
 
     Attributes:
-        weights: make the networks; their files by absolute paths.
-        folder: of the bundles, absolute.
-        threads: of torch, in the process that trains.
+        key: of the network.
+        training: makes it.
+        checkpoints: folder of the run. A machine that does not see the run's disk keeps checkpoints to itself.
+        threads: of torch.
     """
 
-    weights: WeightSource
-    folder: Path
+    key: str
+    training: Training
+    checkpoints: Path
     threads: int
 
-    def setup(self) -> None:
-        """Takes a GPU where this process sees one, and pins torch's threads."""
+    def run(self, data: ImageData, told: "Queue") -> Network:
+        """Returns the network, on the CPU; on a GPU where this process sees one it is trained there."""
         import torch
 
         torch.set_num_threads(self.threads)
-        self._weights = self.weights.on("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        told_at = 0.0
 
-    def evaluate(self, architecture: Architecture) -> dict[str, float]:
-        """Returns no metrics: the training's are in its progress file, for whoever wants to know where it stands."""
-        if not self.folder.is_dir():
-            logger.warning("%s is not on this machine: %s is trained in the driver", self.folder, architecture.key)
-            return {}
-        checkpoints = self.folder / architecture.key / CHECKPOINTS
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        told_at = -_PROGRESS_SECONDS
-
-        def told(step: int, total: int, metrics: dict[str, float]) -> None:
+        def tell(step: int, total: int, metrics: dict[str, float]) -> None:
             nonlocal told_at
-            if step == total or time.monotonic() - told_at >= _PROGRESS_SECONDS:
+            if step == total or time.monotonic() - told_at >= _TOLD_SECONDS:
                 told_at = time.monotonic()
-                write_json(checkpoints / _PROGRESS, {"share": step / total, "metrics": metrics})
+                told.put_nowait((self.key, step, total, metrics))
 
-        self._weights.network(architecture, checkpoints, told)
-        return {}
+        with TemporaryDirectory(prefix="hwnas-finish-") as own:
+            shared = self.checkpoints.parent.is_dir()
+            folder = self.checkpoints if shared else Path(own)
+            return self.training(data, device, folder, tell).cpu()
 
 
-def train_at_once(
-    weights: WeightSource, architectures: Sequence[Architecture], folder: Path, ray: RayConfig, listener: ShareListener
-) -> None:
-    """Trains architectures in workers, as far as that goes.
+def train_in_workers(
+    trainings: Mapping[str, Training],
+    data: ImageData,
+    checkpoints: Mapping[str, Path],
+    ray_config: RayConfig,
+    listener: StepListener,
+) -> dict[str, Network]:
+    """Returns the networks that workers could train, in evaluation mode on the CPU.
 
     Args:
-        weights: make the networks; their files by absolute paths.
-        architectures: different ones.
-        folder: of the bundles.
-        ray: the workers.
-        listener: told about once a second where each training stands.
+        trainings: by key.
+        data: trained on.
+        checkpoints: folders, by key.
+        ray_config: of the workers.
+        listener: told about once a second.
 
     Raises:
-        RunError: Ray cannot be started or reached, or no worker can load what it needs.
+        RunError: Ray cannot be started or reached, or no worker was heard of for ten minutes.
     """
-    from nas.search.executors.base import Job
-    from nas.search.executors.ray_actors import RayExecutor
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.queue import Queue
 
-    folder.mkdir(parents=True, exist_ok=True)
-    left = {one.key: one for one in architectures}
-    with RayExecutor(ray) as executor:
-        executor.start(PickTraining(weights, folder.resolve(), max(1, int(ray.cpus_per_worker))))
-        for number, architecture in enumerate(architectures):
-            executor.submit(Job(number, architecture))
-        while left:
-            for outcome in executor.wait(_PROGRESS_SECONDS):
-                ended = left.pop(outcome.job.architecture.key)
-                if outcome.failure:
-                    found = outcome.failure
-                    logger.warning("%s is trained in the driver (%s: %s)", ended.key, found.error_class, found.text)
-                else:
-                    _tell(ended, folder, listener)
-            for architecture in left.values():
-                _tell(architecture, folder, listener)
+    from nas.search.executors.ray_session import connect
+    from nas.search.executors.ray_worker import shipped_bytes
 
-
-def _tell(architecture: Architecture, folder: Path, listener: ShareListener) -> None:
+    threads = max(1, int(ray_config.cpus_per_worker))
+    networks: dict[str, Network] = {}
+    disconnect = connect(ray_config, shipped_bytes((data, trainings)))
     try:
-        told = read_json(folder / architecture.key / CHECKPOINTS / _PROGRESS)
-    except (OSError, ValueError):  # it has not told anything yet
-        return
-    listener(architecture, told["share"], told["metrics"])
+        told = Queue(actor_options={"num_cpus": 0})
+        task = ray.remote(
+            num_cpus=ray_config.cpus_per_worker, num_gpus=ray_config.gpus_per_worker, max_retries=0
+        )(_run)  # fmt: skip
+        shipped = ray.put(data)
+        running: dict[Any, str] = {}  # by ray's reference
+        for key, training in trainings.items():
+            folder = checkpoints[key].resolve()
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            running[task.remote(PickTraining(key, training, folder, threads), shipped, told)] = key
+        heard_at = time.monotonic()
+        while running:
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=_TOLD_SECONDS)
+            for steps in _said(told):
+                heard_at = time.monotonic()
+                listener(*steps)
+            for reference in ended:
+                heard_at, key = time.monotonic(), running.pop(reference)
+                try:
+                    networks[key] = ray.get(reference)
+                except RayError as error:
+                    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                    logger.warning("%s is trained in this process (its worker: %s)", key, reason)
+            if time.monotonic() - heard_at > _PATIENCE_SECONDS:
+                raise RunError(f"no worker was heard of for {_PATIENCE_SECONDS / 60:.0f} min, {len(running)} are asked")
+    finally:
+        disconnect()
+    return networks
+
+
+def _run(training: PickTraining, data: ImageData, told: "Queue") -> Network:
+    return training.run(data, told)
+
+
+def _said(told: "Queue") -> list[tuple[str, int, int, dict[str, float]]]:
+    said = []
+    try:
+        while True:
+            said.append(told.get_nowait())
+    except Empty:
+        return said

@@ -1,10 +1,10 @@
 """Where the weights of a finished network come from: inherited from the supernet and distilled, or trained alone."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
 
 import torch
 
@@ -23,9 +23,24 @@ from search_spaces.supernet import Supernet, load_supernet
 _SHARED = {"augment", "bf16"}
 """What distillation has from the supernet's training and its result depends on."""
 
+Training = Callable[[ImageData, str, Path, TrainingProgress], Network]
+"""Returns the finished network in evaluation mode, of images, on a torch device, with a folder for checkpoints.
+
+A killed training goes on from its checkpoint. It can be pickled and needs no other file, so that it can be done on
+another machine.
+"""
+
 
 class WeightSource(ABC):
-    """Makes the weights of picked architectures."""
+    """Makes the weights of picked architectures.
+
+    Attributes:
+        data: without its test split.
+        device: torch device of this process that trains.
+    """
+
+    data: ImageData
+    device: str
 
     @abstractmethod
     def identity(self) -> dict[str, object]:
@@ -35,22 +50,20 @@ class WeightSource(ABC):
     def settings(self) -> dict[str, Setting]:
         """Returns how the weights are made, for the report: ``method`` and whatever belongs to it."""
 
-    @property
-    @abstractmethod
-    def device(self) -> str:
-        """The torch device that trains."""
-
-    @abstractmethod
-    def on(self, device: str) -> Self:
-        """Returns the same source, training on another torch device."""
-
     def is_trained(self, architecture: Architecture) -> bool:
         """Returns whether nothing is left to train of an architecture."""
         return False
 
     @abstractmethod
+    def training_of(self, architecture: Architecture) -> Training:
+        """Returns what makes the weights of an architecture of the space.
+
+        Raises:
+            InputError: a file of weights is missing or damaged, or the architecture is not of the space.
+        """
+
     def network(self, architecture: Architecture, folder: Path, progress: TrainingProgress) -> Network:
-        """Returns the finished network in evaluation mode.
+        """Returns the finished network in evaluation mode, trained here.
 
         Args:
             architecture: of the space.
@@ -58,9 +71,10 @@ class WeightSource(ABC):
             progress: told where training stands.
 
         Raises:
-            InputError: a file of weights is missing or damaged, or the architecture is not of the space.
+            InputError: as `training_of`.
             RunError: training diverges.
         """
+        return self.training_of(architecture)(self.data, self.device, folder, progress)
 
 
 @dataclass(frozen=True)
@@ -98,28 +112,18 @@ class Distilled(WeightSource):
             "supernet_sha256": self._hash,
         }
 
-    def on(self, device: str) -> Self:
-        """Returns the same source, training on another torch device."""
-        return replace(self, device=device)
-
-    def network(self, architecture: Architecture, folder: Path, progress: TrainingProgress) -> Network:
-        """Returns the distilled subnet; a killed distillation goes on from its checkpoint."""
+    def training_of(self, architecture: Architecture) -> Training:
+        """Returns the distillation of a subnet."""
         supernet, teacher = self._teaching
-        network = self._subnet(supernet, architecture)
-        distill.distill(
-            network,
-            teacher,
-            self.data,
-            self.config,
+        return partial(
+            _distilled,
+            student=self._subnet(supernet, architecture).cpu(),
+            teacher=teacher,
+            config=self.config,
+            training=self.training,
             seed=self.seed,
-            checkpoints=folder,
-            augment=self.training.augment,
             flip=self.flip,
-            bf16=self.training.bf16,
-            checkpoint_seconds=self.training.checkpoint_seconds,
-            progress=progress,
         )
-        return network
 
     @cached_property
     def _hash(self) -> str:
@@ -128,7 +132,7 @@ class Distilled(WeightSource):
     @cached_property
     def _teaching(self) -> tuple[Supernet, Network]:
         supernet = load_supernet(self.supernet).to(self.device)
-        return supernet, self._subnet(supernet, supernet.space.largest())
+        return supernet, self._subnet(supernet, supernet.space.largest()).cpu()
 
     def _subnet(self, supernet: Supernet, architecture: Architecture) -> Network:
         supernet.activate(architecture)
@@ -173,26 +177,75 @@ class TrainedAlone(WeightSource):
             "method": stand_alone.METHOD,
         }
 
-    def on(self, device: str) -> Self:
-        """Returns the same source, training on another torch device."""
-        return replace(self, device=device)
-
     def is_trained(self, architecture: Architecture) -> bool:
         """Returns whether the search has left the network's file."""
         return stand_alone.network_file(architecture, self.networks).exists()
 
-    def network(self, architecture: Architecture, folder: Path, progress: TrainingProgress) -> Network:
-        """Returns the network with the weights whose accuracy the search has seen."""
-        return stand_alone.trained_alone(
-            stand_alone.train_stand_alone(
-                architecture,
-                self.space,
-                self.data,
-                self.training,
-                self.networks,
-                seed=self.seed,
-                device=self.device,
-                flip=self.flip,
-                progress=progress,
-            )
+    def training_of(self, architecture: Architecture) -> Training:
+        """Returns the training whose accuracy the search has seen."""
+        return partial(
+            _alone,
+            architecture=architecture,
+            space=self.space,
+            config=self.training,
+            networks=self.networks,
+            seed=self.seed,
+            flip=self.flip,
         )
+
+
+def _distilled(
+    data: ImageData,
+    device: str,
+    folder: Path,
+    progress: TrainingProgress,
+    *,
+    student: Network,
+    teacher: Network,
+    config: FinishConfig,
+    training: SupernetConfig,
+    seed: int,
+    flip: bool,
+) -> Network:
+    student = student.to(device)
+    distill.distill(
+        student,
+        teacher.to(device),
+        data,
+        config,
+        seed=seed,
+        checkpoints=folder,
+        augment=training.augment,
+        flip=flip,
+        bf16=training.bf16,
+        checkpoint_seconds=training.checkpoint_seconds,
+        progress=progress,
+    )
+    return student
+
+
+def _alone(
+    data: ImageData,
+    device: str,
+    folder: Path,
+    progress: TrainingProgress,
+    *,
+    architecture: Architecture,
+    space: SearchSpace,
+    config: StandAloneConfig,
+    networks: Path,
+    seed: int,
+    flip: bool,
+) -> Network:
+    epochs = stand_alone.train_stand_alone(
+        architecture,
+        space,
+        data,
+        config,
+        networks if networks.parent.is_dir() else folder,  # another machine may not see the run's disk
+        seed=seed,
+        device=device,
+        flip=flip,
+        progress=progress,
+    )
+    return stand_alone.trained_alone(epochs)

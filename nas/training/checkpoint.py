@@ -28,7 +28,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, identity: str, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint and removes all but the last two.
+    """Writes a checkpoint and removes all but the last two, and later ones: they are damaged or of another training.
 
     Args:
         folder: holds the checkpoints of one training.
@@ -36,9 +36,12 @@ def save_checkpoint(folder: Path, identity: str, checkpoint: Checkpoint) -> None
         checkpoint: what is written.
     """
     metadata = {"identity": identity, "step": str(checkpoint.step)}
-    write_tensors(folder / f"step-{checkpoint.step:08d}.safetensors", _KIND, checkpoint.tensors, metadata)
-    for old in _checkpoints(folder)[:-_KEPT]:
-        old.unlink()
+    path = folder / f"step-{checkpoint.step:08d}.safetensors"
+    write_tensors(path, _KIND, checkpoint.tensors, metadata)
+    found = _checkpoints(folder)
+    last = found.index(path) + 1
+    for other in found[: max(0, last - _KEPT)] + found[last:]:
+        other.unlink()
 
 
 def load_checkpoint(folder: Path, identity: str) -> Checkpoint | None:

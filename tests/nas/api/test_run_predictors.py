@@ -80,6 +80,15 @@ def test_what_a_busy_machine_refuses_is_measured_again_until_a_predictor_can_be_
     assert set(predictors) == {"cpu"}
 
 
+def test_what_is_refused_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = SimulatedDevice(quiet=lambda launch, path: path == REFERENCE)
+    monkeypatch.setattr(session, "get_device", lambda name: device)
+    run = started(tmp_path, ("objectives=[accuracy,latency_ms@cpu]",))
+    with pytest.raises(InputError, match="no row of 0 measured networks has latency_ms"):
+        predictors_of(run, SPACE, lambda step: None)
+    assert len(MeasurementSet(run.measurements_path("cpu")).read()) == 2 * 18
+
+
 @pytest.mark.slow
 def test_a_search_has_latency_and_memory_measured_here_and_energy_of_imported_rows(tmp_path: Path) -> None:
     run = started(tmp_path)

@@ -26,6 +26,15 @@ def test_the_last_checkpoint_is_loaded_and_the_last_two_are_kept(tmp_path: Path)
     assert {path.name for path in tmp_path.iterdir()} == {f"step-{step:08d}.safetensors" for step in (90, 1000)}
 
 
+def test_later_ones_of_another_training_do_not_take_the_place_of_new_ones(tmp_path: Path) -> None:
+    for step in (80, 90):
+        save(tmp_path, step, "another")
+    for step in (10, 20, 30):
+        assert loaded_step(tmp_path) == (step - 10 or None)
+        save(tmp_path, step)
+    assert {path.name for path in tmp_path.iterdir()} == {f"step-{step:08d}.safetensors" for step in (20, 30)}
+
+
 @pytest.mark.parametrize("damage", ["cut off", "changed", "empty"])
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
