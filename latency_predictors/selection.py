@@ -22,7 +22,7 @@ MOST_REFERENCES = 300
 """Candidates whose predictions are to become certain."""
 USUAL = 0.95
 """Share of the candidates that are not too far out to be chosen: a bank that is off is most so at the ends."""
-ALONG = 4.0
+ALONG = 0.5
 LOCAL = 1.0
 RANGE = 0.3
 NOISE = 0.01

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from latency_predictors import transfer
 from latency_predictors.base import Model
 from latency_predictors.selection import choose_networks
 from latency_predictors.source_bank import SourceBank
@@ -119,6 +120,18 @@ def test_a_device_that_resembles_none_is_predicted_from_its_own_costs() -> None:
     assert errors.mean() < 0.08
     assert predictor.own_share > 0.5
     assert transferred(features, values, values[:, 5], range(20)).own_share < 0.1
+
+
+def test_own_costs_have_a_share_by_what_most_rows_say_rather_than_by_two_outliers() -> None:
+    by_two, by_all = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        usual, better = rng.normal(0, 0.05, 20), rng.normal(0, 0.02, 20)
+        # The bank is better on eighteen networks and far off on two; then four times worse on all.
+        by_two.append(transfer._own_share(usual + np.where(np.arange(20) < 2, 0.6, 0.0), 1.3 * usual))
+        by_all.append(transfer._own_share(4 * usual, better))
+    assert np.mean(by_two) < 0.6  # by mean absolute errors it is .94
+    assert np.mean(by_all) > 0.9
 
 
 def test_a_predictor_of_an_earlier_version_predicts_from_the_bank_alone() -> None:
