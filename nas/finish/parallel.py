@@ -133,10 +133,11 @@ def train_in_workers(
                 try:
                     networks[key] = ray.get(reference)
                 except RayError as error:
-                    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-                    logger.warning("%s is trained in this process (its worker: %s)", key, reason)
+                    logger.warning("%s is trained in this process (its worker: %s)", key, _last_line(error))
             if time.monotonic() - heard_at > _PATIENCE_SECONDS:
                 raise RunError(f"no worker was heard of for {_PATIENCE_SECONDS / 60:.0f} min, {len(running)} are asked")
+    except RayError as error:
+        raise RunError(f"the cluster was lost ({_last_line(error)})") from None
     finally:
         disconnect()
     return networks
@@ -144,6 +145,10 @@ def train_in_workers(
 
 def _run(training: PickTraining, data: ImageData, told: "Queue") -> Network:
     return training.run(data, told)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _said(told: "Queue") -> list[tuple[str, int, int, dict[str, float]]]:
