@@ -26,7 +26,9 @@ ALONG = 0.5
 LOCAL = 1.0
 RANGE = 0.3
 NOISE = 0.01
-"""Settings of `latency_predictors.transfer` that led to the best choices, on tables of GPUs, phones and an FPGA."""
+"""Settings of `latency_predictors.transfer` that led to the best choices on tables of GPUs and phones.
+
+For the first ten networks of an FPGA, `ALONG` of 1 and more was better."""
 
 
 def choose_networks(
