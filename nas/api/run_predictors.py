@@ -207,10 +207,11 @@ def _measure(
 
         measure = partial(measure_networks_on, host, config.ray)
     with run.stage(f"measure {device}"):
+        networks = distinct_networks(space, config.latency.count, config.seed)
         usable: list[Measurement] = []
         for sitting in range(_SITTINGS):
             rows = measure(
-                distinct_networks(space, config.latency.count, config.seed),
+                networks,
                 profile_of(config.devices[device]),
                 preset=config.latency.preset,
                 seed=config.seed + sitting,

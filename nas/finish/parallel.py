@@ -3,9 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -46,42 +44,6 @@ def workers_for(picks: int, ray_config: RayConfig, *, device: str, threads: int)
     return workers
 
 
-@dataclass(frozen=True)
-class PickTraining:
-    """What a worker gets for a pick.
-
-    Attributes:
-        key: of the network.
-        training: makes it.
-        checkpoints: folder of the run. A machine that does not see the run's disk keeps checkpoints to itself.
-        threads: of torch.
-    """
-
-    key: str
-    training: Training
-    checkpoints: Path
-    threads: int
-
-    def run(self, data: ImageData, told: "Queue") -> Network:
-        """Returns the network, on the CPU; on a GPU where this process sees one it is trained there."""
-        import torch
-
-        torch.set_num_threads(self.threads)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        told_at = 0.0
-
-        def tell(step: int, total: int, metrics: dict[str, float]) -> None:
-            nonlocal told_at
-            if step == total or time.monotonic() - told_at >= _TOLD_SECONDS:
-                told_at = time.monotonic()
-                told.put_nowait((self.key, step, total, metrics))
-
-        with TemporaryDirectory(prefix="hwnas-finish-") as own:
-            shared = self.checkpoints.parent.is_dir()
-            folder = self.checkpoints if shared else Path(own)
-            return self.training(data, device, folder, tell).cpu()
-
-
 def train_in_workers(
     trainings: Mapping[str, Training],
     data: ImageData,
@@ -115,17 +77,17 @@ def train_in_workers(
         told = Queue(actor_options={"num_cpus": 0})
         task = ray.remote(
             num_cpus=ray_config.cpus_per_worker, num_gpus=ray_config.gpus_per_worker, max_retries=0
-        )(_run)  # fmt: skip
+        )(_train)  # fmt: skip
         shipped = ray.put(data)
         running: dict[Any, str] = {}  # by ray's reference
         for key, training in trainings.items():
             folder = checkpoints[key].resolve()
             folder.parent.mkdir(parents=True, exist_ok=True)
-            running[task.remote(PickTraining(key, training, folder, threads), shipped, told)] = key
+            running[task.remote(key, training, folder, threads, shipped, told)] = key
         heard_at = time.monotonic()
         while running:
             ended, _ = ray.wait(list(running), num_returns=1, timeout=_TOLD_SECONDS)
-            for steps in _said(told):
+            for steps in told.get_nowait_batch(told.qsize()):
                 heard_at = time.monotonic()
                 listener(*steps)
             for reference in ended:
@@ -143,18 +105,25 @@ def train_in_workers(
     return networks
 
 
-def _run(training: PickTraining, data: ImageData, told: "Queue") -> Network:
-    return training.run(data, told)
+def _train(key: str, training: Training, checkpoints: Path, threads: int, data: ImageData, told: "Queue") -> Network:
+    """Trains in a worker, on a GPU where it sees one; returns the network on the CPU."""
+    import torch
+
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    told_at = 0.0
+
+    def tell(step: int, total: int, metrics: dict[str, float]) -> None:
+        nonlocal told_at
+        if step == total or time.monotonic() - told_at >= _TOLD_SECONDS:
+            told_at = time.monotonic()
+            told.put_nowait((key, step, total, metrics))
+
+    with TemporaryDirectory(prefix="hwnas-finish-") as own:
+        # A machine that does not see the run's disk keeps checkpoints to itself.
+        folder = checkpoints if checkpoints.parent.is_dir() else Path(own)
+        return training(data, device, folder, tell).cpu()
 
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
-
-
-def _said(told: "Queue") -> list[tuple[str, int, int, dict[str, float]]]:
-    said = []
-    try:
-        while True:
-            said.append(told.get_nowait())
-    except Empty:
-        return said
