@@ -124,11 +124,6 @@ def fit_predictor(
     )  # fmt: skip
 
 
-def least_networks(folds: int = 5) -> int:
-    """Returns how many different networks `fit_best_predictor` needs, as each fold is predicted from the others."""
-    return math.ceil(LEAST_ROWS * folds / (folds - 1))
-
-
 def fit_best_predictor(
     features: Floats,
     values: Floats,
@@ -160,7 +155,7 @@ def fit_best_predictor(
         InputError: too few networks, an unknown kind, or a value that cannot be one.
     """
     values = np.asarray(values, dtype=np.float64)
-    least, different = least_networks(folds), len(np.unique(features, axis=0))
+    least, different = math.ceil(LEAST_ROWS * folds / (folds - 1)), len(np.unique(features, axis=0))
     if different < least:
         raise InputError(
             f"to fit and validate needs at least {least} different networks, got {different}: measure more"

@@ -1,7 +1,8 @@
 """Measuring sessions: networks or finished model files in, measurement rows out; interrupted ones go on.
 
 Networks are measured in groups that share process launches. Rows are added to the measurement set after every launch
-in which networks get done, so that a killed session loses at most the blocks of the group it was at.
+in which networks get done, so that a killed session loses at most the blocks of the group it was at. What the protocol
+refused on a disturbed device is measured again in further sittings, as long as that helps.
 """
 
 import dataclasses
@@ -40,6 +41,8 @@ FIRST_GROUP, LARGEST_GROUP = 8, 512
 LAUNCH_SECONDS = 20.0
 """That the launches of later groups should take: five of them spread a network's blocks over minutes, as clocks wander,
 and a session that is killed loses no more than that."""
+SITTINGS = 4
+"""Times that a session measures a network, at most, until it is usable."""
 CALIBRATION_IMAGES = 16
 """Random images that set the INT8 ranges of networks that are only measured."""
 
@@ -54,6 +57,9 @@ def measure_networks(
     progress: MeasuringProgress = lambda done, total, text: None,
 ) -> list[Measurement]:
     """Measures networks with random weights and returns one row for each, in order.
+
+    Those that a disturbed device made the protocol refuse are measured again, at most `SITTINGS` times, until a sitting
+    adds no usable row; every row is kept in the store.
 
     Args:
         networks: architectures with their layers; a repeated one is measured once.
@@ -156,32 +162,54 @@ class _Session:
     def _measure(self, subjects: Sequence[_Subject], build: _Build) -> list[Measurement]:
         environment = self.device.environment(threads=self.profile.threads)
         earlier = self._earlier(environment)
-        usual = UsualState([row.reference_ms for row in earlier if row.reference_ms is not None])
+        references = [row.reference_ms for row in earlier if row.reference_ms is not None]
         wanted = {subject.network_hash: subject for subject in subjects}
         rows = {row.network_hash: row for row in earlier if row.network_hash in wanted and self._same_way(row)}
         left = [subject for subject in wanted.values() if subject.network_hash not in rows]
         if rows:
             logger.info("%s: %d of %d networks are measured already", self.profile.id, len(rows), len(wanted))
-        steps = 1 + self.preset.min_blocks  # of one network: its file and its blocks
-        size = FIRST_GROUP
-        for number in itertools.count():
-            group, left = left[:size], left[size:]
-            if not group:
-                break
-            before = (len(wanted) - len(left) - len(group)) * steps
-
-            def report(done: int, text: str, before: int = before) -> None:
-                self.progress(before + done, len(wanted) * steps, text)
-
-            rng = np.random.default_rng([self.seed, number])
-            found, seconds = self._measure_group(group, build, usual, rng, report)
+        for sitting in range(SITTINGS):
+            if sitting:
+                logger.warning("%d of %d networks refused; they are measured again", len(left), len(wanted))
+            found = self._sitting(left, len(wanted), build, UsualState(references), sitting)
             rows |= {row.network_hash: row for row in found}
-            size = max(FIRST_GROUP, min(LARGEST_GROUP, int(LAUNCH_SECONDS * len(group) / seconds)))
-        self.progress(len(wanted) * steps, len(wanted) * steps, _summary(list(rows.values())))
+            helpful = [row.reference_ms for row in found if row.usable and row.reference_ms is not None]
+            references += helpful
+            # One without a single timing could not be run, which is no disturbance.
+            left = [wanted[row.network_hash] for row in found if not row.usable and row.quiet_share is not None]
+            if not left or (sitting and not helpful):
+                break
+        self.progress(len(wanted) * self._steps, len(wanted) * self._steps, _summary(list(rows.values())))
         refused = [row for row in rows.values() if not row.usable]
         if refused:
             logger.warning("%d of %d networks refused; %s", len(refused), len(rows), _sentence(refused[-1]))
         return [rows[subject.network_hash] for subject in subjects]
+
+    @property
+    def _steps(self) -> int:
+        """Of one network: its file and its blocks."""
+        return 1 + self.preset.min_blocks
+
+    def _sitting(
+        self, subjects: Sequence[_Subject], wanted: int, build: _Build, usual: UsualState, sitting: int
+    ) -> list[Measurement]:
+        """Returns rows of what is left of the wanted networks, measured now."""
+        rows: list[Measurement] = []
+        left, size = subjects, FIRST_GROUP
+        for number in itertools.count():
+            group, left = left[:size], left[size:]
+            if not group:
+                break
+            before = (wanted - len(left) - len(group)) * self._steps
+
+            def report(done: int, text: str, before: int = before) -> None:
+                self.progress(before + done, wanted * self._steps, f"again: {text}" if sitting else text)
+
+            rng = np.random.default_rng([self.seed, sitting, number])
+            found, seconds = self._measure_group(group, build, usual, rng, report)
+            rows += found
+            size = max(FIRST_GROUP, min(LARGEST_GROUP, int(LAUNCH_SECONDS * len(group) / seconds)))
+        return rows
 
     def _earlier(self, environment: Environment) -> list[Measurement]:
         """Returns the usable rows of the store from this profile and environment."""

@@ -38,6 +38,7 @@ from csv_file import write_csv
 
 from latency_predictors.measurement import DeviceProfile
 from latency_predictors.session import measure_networks
+from latency_predictors.store import MeasurementSet
 from nas import api
 from nas.api.evaluation import training_device
 from nas.cli.output import ProgressLine
@@ -168,10 +169,16 @@ def of_like_latency(
             DeviceProfile(profile.device, profile.precision, profile.threads),
             preset=config.latency.preset,
             seed=config.seed,
+            store=MeasurementSet(folder / "family.parquet"),
             progress=lambda done, total, text: progress(Progress("measure", done, total, text)),
         )
         # A disturbed measurement tells enough to choose by.
         known = {space.name: row.latency_ms for space, row in zip(spaces, rows, strict=True) if row.latency_ms}
+        if len(known) < min(count, len(spaces)):
+            raise SystemExit(
+                f"{run.path}: {len(known)} of {len(spaces)} networks of the {THEIRS} family could be measured: run the "
+                "same command again"
+            )
         write_text(path, json.dumps(known, indent=2))
     known = json.loads(path.read_text())
     by_name = {space.name: space for space in spaces}
@@ -312,7 +319,9 @@ def main() -> None:
         write_csv(options.csv, rows)
         sides = mine, models(theirs, THEIRS)
         if not sides[1]:
-            raise SystemExit(f"{path}: no {THEIRS} model has a measured file: see {options.csv}")
+            raise SystemExit(
+                f"{path}: no {THEIRS} model has a measured file: run the same command again, or see {options.csv}"
+            )
         figures.append(
             {
                 "run": run.config.name,

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from latency_predictors.catalog import Catalog, CatalogEntry
     from latency_predictors.measurement import Measurement, Metric
 
-_SITTINGS = 4
-"""Times that a device's networks are measured, at most, to have enough of them."""
-
 
 @dataclass(frozen=True)
 class KnownPredictor:
@@ -133,7 +130,7 @@ def predictors_of(run: Run, space: SearchSpace, progress: ProgressListener) -> "
 
     catalog = Catalog(run.predictors_dir)
     for device, terms in unfitted(run).items():
-        rows = _measure(run, device, space, set(terms.values()), progress)
+        rows = _measure(run, device, space, progress)
         for name, metric in terms.items():
             with run.stage(f"fit {name}"):
                 entry = catalog.save(name, fit_measured(rows, space, metric))
@@ -187,15 +184,8 @@ def unfitted(run: Run) -> "dict[str, dict[str, Metric]]":
     return missing
 
 
-def _measure(
-    run: Run, device: str, space: SearchSpace, metrics: "set[Metric]", progress: ProgressListener
-) -> "list[Measurement]":
-    """Returns the usable rows of a device, measured now or by an earlier start.
-
-    On a busy machine so many may be refused that nothing can be fitted; these are measured again, a few times, as long
-    as that helps: the hours of training before should not end there.
-    """
-    from latency_predictors.evaluation import least_networks
+def _measure(run: Run, device: str, space: SearchSpace, progress: ProgressListener) -> "list[Measurement]":
+    """Returns the usable rows of a device, measured now or by an earlier start."""
     from latency_predictors.session import measure_networks
     from latency_predictors.store import MeasurementSet
 
@@ -207,22 +197,12 @@ def _measure(
 
         measure = partial(measure_networks_on, host, config.ray)
     with run.stage(f"measure {device}"):
-        networks = distinct_networks(space, config.latency.count, config.seed)
-        usable: list[Measurement] = []
-        for sitting in range(_SITTINGS):
-            rows = measure(
-                networks,
-                profile_of(config.devices[device]),
-                preset=config.latency.preset,
-                seed=config.seed + sitting,
-                store=MeasurementSet(run.measurements_path(device)),
-                progress=lambda done, total, text: progress(Progress("measure", done, total, f"{device}: {text}")),
-            )
-            before, usable = len(usable), [row for row in rows if row.usable]
-            complete = sum(all(getattr(row, metric) is not None for metric in metrics) for row in usable)
-            in_vain = sitting > 0 and len(usable) == before
-            if complete >= least_networks() or in_vain or len(usable) == len(rows) or sitting == _SITTINGS - 1:
-                break
-            text = f"{device}: {len(usable)} of {len(rows)} networks are usable, the others are measured again"
-            progress(Progress("measure", 0, len(rows), text, notable=True))
-    return usable
+        rows = measure(
+            distinct_networks(space, config.latency.count, config.seed),
+            profile_of(config.devices[device]),
+            preset=config.latency.preset,
+            seed=config.seed,
+            store=MeasurementSet(run.measurements_path(device)),
+            progress=lambda done, total, text: progress(Progress("measure", done, total, f"{device}: {text}")),
+        )
+    return [row for row in rows if row.usable]

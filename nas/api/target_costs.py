@@ -116,20 +116,20 @@ class MeasuredCosts:
 
         costs: dict[Architecture, Cost | None] = {}
         reason = ""
-        while left := [one for one in networks if one not in costs and self.refused[one.key] < TRIES]:
-            rows = measure_networks(
-                [(one, self.spaces[one.space].layers(one)) for one in left], self.profile, preset=self.preset,
-                seed=self.seed, store=MeasurementSet(self.data),
-                progress=lambda done, total, text: self.progress(Progress("measure", done, total, text)),
-            )  # fmt: skip
-            for one, row in zip(left, rows, strict=True):
-                value = getattr(row, self.metric)
-                if row.usable and value:
-                    costs[one] = Cost(value, row.standard_error if self.metric == "latency_ms" else 0.0)
-                    continue
+        left = [one for one in networks if self.refused[one.key] < TRIES]
+        rows = measure_networks(
+            [(one, self.spaces[one.space].layers(one)) for one in left], self.profile, preset=self.preset,
+            seed=self.seed, store=MeasurementSet(self.data),
+            progress=lambda done, total, text: self.progress(Progress("measure", done, total, text)),
+        )  # fmt: skip
+        for one, row in zip(left, rows, strict=True):
+            value = getattr(row, self.metric)
+            if row.usable and value:
+                costs[one] = Cost(value, row.standard_error if self.metric == "latency_ms" else 0.0)
+            else:
                 reason = row.reason or f"it does not tell {self.metric}"
-                self.refused[one.key] = TRIES if row.usable else self.refused[one.key] + 1
-                self.failed += self.refused[one.key] == TRIES
+                self.refused[one.key] = TRIES
+                self.failed += 1
         if self.failed >= LEAST_ROWS:
             raise DeviceError(
                 f"{self.failed} networks could not be measured on {self.profile.id}, the last because {reason}"

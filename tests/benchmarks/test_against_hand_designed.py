@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from latency_predictors import session
 from nas import api
 from nas.data import load_data
 from nas.finish.bundle import WEIGHTS, read_bundle
+from nas.progress import silent
 from search_spaces.cost import network_cost
 from search_spaces.published import published
 from search_spaces.space import SearchSpace
+from tests.latency_predictors.devices.simulated import REFERENCE, SimulatedDevice
 from tests.nas.test_config import DIGITS
 
 BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
@@ -87,6 +90,28 @@ def test_families_whose_latencies_do_not_overlap_are_compared_at_the_least_budge
         assert benchmark.gain_points(fast, slow) == pytest.approx(-10)
 
 
+def test_a_choice_is_made_of_measured_networks_only_and_stays_as_it_is(
+    benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = api.start(DIGITS, (f"runs_dir={tmp_path}", *SMALL))
+    spaces = benchmark.family(load_data(run.config.data), (1e5, 5e6))[:3]
+    device = SimulatedDevice(
+        truth_ms=lambda path: path.stat().st_size / 1e6, quiet=lambda launch, path: path == REFERENCE
+    )
+    monkeypatch.setattr(session, "get_device", lambda name: device)
+
+    def chosen() -> list[str]:
+        return [space.name for space in benchmark.of_like_latency(run, spaces, (0.0, 1e9), 2, tmp_path, silent)]
+
+    with pytest.raises(SystemExit, match="0 of 3 networks of the hand-designed family could be measured: run the same"):
+        chosen()
+    device.quiet = lambda launch, path: True
+    first = chosen()
+    assert len(first) == 2
+    device.quiet = lambda launch, path: False
+    assert chosen() == first
+
+
 @pytest.mark.slow
 def test_an_experiment_is_run_with_two_seeds_and_found_again(
     benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -115,7 +140,7 @@ def test_the_script_goes_the_whole_way_and_finds_again_what_is_finished(
         try:
             benchmark.main()
         except SystemExit as told:  # on a busy machine; the same command measures again what was refused
-            if attempt == 3 or "has a measured file" not in str(told):
+            if attempt == 3 or "run the same command again" not in str(told):
                 raise
         else:
             break

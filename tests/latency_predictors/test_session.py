@@ -114,7 +114,41 @@ def test_a_refused_row_is_kept_and_measured_again(simulated: SimulatedDevice, tm
     assert measure_networks(_networks(1), PROFILE, store=store)[0].verdict == "refused"
     simulated.quiet = lambda *_: True
     assert measure_networks(_networks(1), PROFILE, store=store)[0].verdict == "accepted"
-    assert [row.verdict for row in store.read()] == ["refused", "accepted"]
+    assert [row.verdict for row in store.read()] == ["refused", "refused", "accepted"]
+
+
+def test_what_is_refused_is_measured_again_as_long_as_that_helps(simulated: SimulatedDevice, tmp_path: Path) -> None:
+    store, networks = MeasurementSet(tmp_path / "cpu.parquet"), _networks(6)
+    hashes = [row.network_hash for row in measure_networks(networks, PROFILE)]
+    refusals = dict(zip(hashes, [0, 0, 1, 2, 9, 9], strict=True))
+    launches = PRESETS["quick"].max_launches
+
+    def quiet(launch: int, path: Path) -> bool:
+        seen = sum(path.stem in {one.stem for one in earlier} for earlier in simulated.launches[:launch])
+        return path == REFERENCE or seen >= launches * refusals[path.stem]
+
+    simulated.launches.clear()
+    simulated.quiet = quiet
+    told: list[str] = []
+    rows = measure_networks(networks, PROFILE, store=store, progress=lambda done, total, text: told.append(text))
+    assert [row.verdict for row in rows] == ["accepted"] * 4 + ["refused"] * 2
+    assert Counter(row.network_hash for row in store.read()) == dict(zip(hashes, [1, 1, 2, 3, 4, 4], strict=True))
+    assert told[-1] == "4 accepted, 2 refused"
+    assert [text for text in told if text == "again: building model files"] == ["again: building model files"] * 3
+
+
+def test_sittings_that_do_not_help_end_and_what_cannot_be_run_has_only_one(
+    simulated: SimulatedDevice, tmp_path: Path
+) -> None:
+    store, networks = MeasurementSet(tmp_path / "cpu.parquet"), _networks(3)
+    (broken, *busy) = (tmp_path / f"{number}.onnx" for number in range(len(networks)))
+    for file in (broken, *busy):
+        file.write_bytes(file.name.encode())
+    simulated.failures = {broken: "no kernel"}
+    simulated.quiet = lambda launch, path: path == REFERENCE
+    rows = measure_files([broken, *busy], PROFILE, store=store)
+    assert rows[0].reason == "it could not be run: no kernel"
+    assert Counter(row.key for row in store.read()) == {broken.name: 1, busy[0].name: 2, busy[1].name: 2}
 
 
 def test_a_machine_slower_than_when_the_set_was_made_adds_only_refused_rows(

@@ -26,7 +26,9 @@ JOB_NETWORKS = 16
 """Networks of one job: what a lost machine costs at most."""
 
 Network = tuple[Architecture, Sequence[LayerSpec]]
-_Ask = Callable[..., list[Measurement]]
+_Measured = tuple[list[Measurement], list[Measurement]]
+"""A row for each network, and those that the store lacks, in the order of measuring."""
+_Ask = Callable[..., _Measured]
 
 
 def measure_networks_on(
@@ -51,7 +53,7 @@ def measure_networks_on(
         for start in range(0, len(networks), JOB_NETWORKS):
             progress(len(rows), len(networks), f"{len(rows)} of {len(networks)} networks done")
             some, earlier = list(networks[start : start + JOB_NETWORKS]), _earlier(store, profile)
-            rows += _kept(ask(some, profile, preset, seed, earlier), earlier, store)
+            rows += _kept(ask(some, profile, preset, seed, earlier), store)
     progress(len(networks), len(networks), f"{len(rows)} of {len(networks)} networks done")
     return rows
 
@@ -77,7 +79,7 @@ def measure_files_on(
     contents = [(file.name, file.read_bytes()) for file in files]
     earlier = _earlier(store, profile)
     with _jobs(host, config, _files_there, lambda text: progress(0, len(files), text)) as ask:
-        rows = _kept(ask(contents, profile, list(architectures), preset, seed, earlier), earlier, store)
+        rows = _kept(ask(contents, profile, list(architectures), preset, seed, earlier), store)
     progress(len(files), len(files), f"{len(rows)} files done")
     return rows
 
@@ -91,9 +93,9 @@ def _jobs(host: str, config: RayConfig, job: _Ask, tell: Callable[[str], None]) 
             tell(f"waiting for a machine with the Ray resource {resource}")
         there = ray.remote(num_cpus=0, resources={resource: 1})(job)
 
-        def ask(*arguments: Any) -> list[Measurement]:  # Any: the job's
-            rows: list[Measurement] = ray.get(there.remote(*arguments))
-            return rows
+        def ask(*arguments: Any) -> _Measured:  # Any: the job's
+            measured: _Measured = ray.get(there.remote(*arguments))
+            return measured
 
         yield ask
     except RayTaskError as error:
@@ -110,16 +112,18 @@ def _earlier(store: MeasurementSet, profile: DeviceProfile) -> list[Measurement]
     return [row for row in store.read() if row.profile == profile] if store.path.exists() else []
 
 
-def _kept(rows: list[Measurement], earlier: Sequence[Measurement], store: MeasurementSet) -> list[Measurement]:
-    store.append([row for row in rows if row not in earlier])
+def _kept(measured: _Measured, store: MeasurementSet) -> list[Measurement]:
+    rows, new = measured
+    store.append(new)
     return rows
 
 
 def _networks_there(
     networks: Sequence[Network], profile: DeviceProfile, preset: str, seed: int, earlier: Sequence[Measurement]
-) -> list[Measurement]:
+) -> _Measured:
     with _set_of(earlier) as store:
-        return measure_networks(networks, profile, preset=preset, seed=seed, store=store)
+        rows = measure_networks(networks, profile, preset=preset, seed=seed, store=store)
+        return rows, store.read()[len(earlier) :]
 
 
 def _files_there(
@@ -129,14 +133,15 @@ def _files_there(
     preset: str,
     seed: int,
     earlier: Sequence[Measurement],
-) -> list[Measurement]:
+) -> _Measured:
     with _set_of(earlier) as store:
         files = []
         for number, (name, content) in enumerate(contents):
             files.append(store.path.parent / str(number) / name)  # files of several networks have the same name
             files[-1].parent.mkdir()
             files[-1].write_bytes(content)
-        return measure_files(files, profile, architectures=architectures, preset=preset, seed=seed, store=store)
+        rows = measure_files(files, profile, architectures=architectures, preset=preset, seed=seed, store=store)
+        return rows, store.read()[len(earlier) :]
 
 
 @contextmanager

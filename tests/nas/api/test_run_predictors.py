@@ -59,7 +59,7 @@ def test_a_front_tells_how_likely_each_network_keeps_a_bound_on_a_predicted_cost
     assert all(row[f"P({bound})"] in ("0.98", "0.99") for row in api.front_rows(front))
 
 
-def test_what_a_busy_machine_refuses_is_measured_again_until_a_predictor_can_be_fitted(
+def test_a_predictor_is_fitted_though_a_busy_machine_refused_too_much_at_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
@@ -71,12 +71,10 @@ def test_what_a_busy_machine_refuses_is_measured_again_until_a_predictor_can_be_
     monkeypatch.setattr(session, "get_device", lambda name: device)
     run = started(tmp_path, ("objectives=[accuracy,latency_ms@cpu]",))
     predictors = predictors_of(run, SPACE, lambda step: told.append(step.text))
-    (again,) = (text for text in told if text.endswith("of 18 networks are usable, the others are measured again"))
-    usable = int(again.removeprefix("cpu: ").split()[0])
-    assert 0 < usable < 13
     store = MeasurementSet(run.measurements_path("cpu"))
     assert len({row.key for row in store.read_usable()}) == 18
-    assert len(store.read()) == 18 + 18 - usable
+    refused = len(store.read()) - 18
+    assert 5 < refused < 18, "too few networks were usable at first"
     assert set(predictors) == {"cpu"}
 
 
