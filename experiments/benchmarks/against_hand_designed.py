@@ -40,7 +40,6 @@ from latency_predictors.measurement import DeviceProfile
 from latency_predictors.session import measure_networks
 from latency_predictors.store import MeasurementSet
 from nas import api
-from nas.api.evaluation import training_device
 from nas.cli.output import ProgressLine
 from nas.config import AccuracyConfig, StandAloneConfig, SupernetConfig
 from nas.data import ImageData, load_data
@@ -49,6 +48,7 @@ from nas.finish.weights import TrainedAlone
 from nas.pareto import hypervolume
 from nas.progress import Progress, ProgressListener, silent
 from nas.run import Run
+from nas.training.device import training_device
 from search_spaces.atomic import write_text
 from search_spaces.cost import network_cost
 from search_spaces.published import published

@@ -69,17 +69,10 @@ def executor_of(config: ExperimentConfig) -> "Executor":
     return RayExecutor(config.ray)
 
 
-def training_device(threads: int) -> str:
-    """Returns ``cuda`` where there is a GPU, else ``cpu``; pins torch's CPU threads."""
-    import torch
-
-    torch.set_num_threads(threads)
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def weights_of(run: Run, data: "ImageData") -> "WeightSource":
     """Returns where the weights of a run's finished networks come from."""
     from nas.finish.weights import Distilled, TrainedAlone
+    from nas.training.device import training_device
     from nas.training.supernet import SUPERNET_FILE
 
     config, data = run.config, data.without_test()

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.api.evaluation import evaluator_of, executor_of, training_device, weights_of
+from nas.api.evaluation import evaluator_of, executor_of, weights_of
 from nas.api.results import front, pick, read_picks, write_front
 from nas.api.run_predictors import copy_named_predictors, named_predictors, predictors_of, unfitted
 from nas.config import ExperimentConfig, SupernetConfig, load_config
@@ -219,6 +219,7 @@ def _train_new(
             space, data, config, folder, ray_config=run.config.ray, seed=seed, flip=flip, progress=progress
         )
         return
+    from nas.training.device import training_device
     from nas.training.supernet import train_supernet
 
     device = training_device(config.threads)

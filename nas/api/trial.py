@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.api.evaluation import training_device
 from nas.config import ExperimentConfig, SupernetConfig
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
@@ -86,6 +85,7 @@ def _timed(train: Callable[[TrainingProgress], None]) -> tuple[float, int]:
 def _train_supernet(
     config: ExperimentConfig, space: SearchSpace, data: "ImageData", folder: Path, progress: TrainingProgress
 ) -> None:
+    from nas.training.device import training_device
     from nas.training.supernet import train_supernet
 
     accuracy = config.accuracy
@@ -102,6 +102,7 @@ def _train_alone(
     folder: Path,
     progress: TrainingProgress,
 ) -> None:
+    from nas.training.device import training_device
     from nas.training.stand_alone import train_stand_alone, trained_alone
 
     accuracy = config.accuracy

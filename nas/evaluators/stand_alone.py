@@ -49,8 +49,9 @@ class StandAloneEvaluator(Evaluator):
         """
         import torch
 
-        torch.set_num_threads(self.threads)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        from nas.training.device import training_device
+
+        self._device = torch.device(training_device(self.threads))
         self._validation()
         self._folder = self.networks
         if not self.networks.parent.is_dir():

@@ -61,11 +61,11 @@ class SupernetEvaluator(Evaluator):
         """
         import torch
 
+        from nas.training.device import training_device
         from nas.training.judged_images import JudgedImages
         from search_spaces.supernet import load_supernet
 
-        torch.set_num_threads(self.threads)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(training_device(self.threads))
         with tempfile.NamedTemporaryFile(prefix="hwnas-supernet-") as file:
             self.supernet.tofile(file)
             file.flush()

@@ -107,11 +107,9 @@ def train_in_workers(
 
 def _train(key: str, training: Training, checkpoints: Path, threads: int, data: ImageData, told: "Queue") -> Network:
     """Trains in a worker, on a GPU where it sees one; returns the network on the CPU."""
-    import torch
+    from nas.training.device import training_device
 
-    torch.set_num_threads(threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    told_at = 0.0
+    device, told_at = training_device(threads), 0.0
 
     def tell(step: int, total: int, metrics: dict[str, float]) -> None:
         nonlocal told_at
