@@ -13,8 +13,9 @@ A device may be unlike all of the bank (the first FPGA among GPUs). Then the non
 (`latency_predictors.linear`) are the better guess, and the geometric mean of both often better still. Their share is
 averaged too, by how well each would have predicted the rows that its fold left out, with errors of the same Student's t
 of unknown scale: two outliers among twenty rows must not decide alone. Models of different folds share most of their
-rows and so their mistakes, for which the likelihood counts as that of fewer rows (`INDEPENDENT`), and that the bank
-alone is right counts as `TRUST` likely beforehand.
+rows and so their mistakes, for which the likelihood counts as that of fewer rows (`INDEPENDENT`). Ten rows can by
+chance add up to costs that miss all other networks, so that the own costs have any share counts, beforehand, as the
+less likely the more of the device's variation the bank explains (`DOUBT`).
 
 Networks chosen to be measured (`latency_predictors.selection`) lie far apart, so each is harder to predict from the
 others than a typical network is from all. The process tells by how much: residuals behind the intervals are scaled by
@@ -54,8 +55,8 @@ ROUNDS = 4
 """Of weighing the rows anew."""
 SHARES: Floats = np.linspace(0, 1, 11)
 """Of the costs that the device's own rows tell, in the prediction."""
-TRUST = 0.9
-"""Probability, before any row, that the share of the own costs is none."""
+DOUBT = 0.5
+"""Probability, before any row is left out, that the own costs have a share, where the bank explains nothing."""
 INDEPENDENT = 1 / 3
 """Rows that the error of a left-out row counts for: with 1, shares of .8 spoil GPUs."""
 _COSTS = ("costs", "corrections", "reach", "floor")
@@ -118,7 +119,8 @@ class TransferPredictor(LatencyPredictor):
         unseen = ~seen[1:]
         by_bank = (self._from_bank(models[1:], features) - logs)[unseen]
         by_costs = (log_costs(costs[1:], features[:, self._summable]) - logs)[unseen]
-        share = {"share": np.array([_own_share(by_bank, by_costs)])}
+        doubt = DOUBT * (1 - float(models[0]["bank_share"][0]))
+        share = {"share": np.array([_own_share(by_bank, by_costs, doubt)])}
         return [model | own | share for model, own in zip(models, costs, strict=True)]
 
     def _predict(self, models: Sequence[Model], features: Floats) -> Floats:
@@ -160,18 +162,19 @@ def _share_of(models: Sequence[Model]) -> float:
     return float(models[0]["share"][0]) if "share" in models[0] else 0.0  # none in models of an earlier version
 
 
-def _own_share(by_bank: Floats, by_costs: Floats) -> float:
+def _own_share(by_bank: Floats, by_costs: Floats, doubt: float) -> float:
     """Returns the expected share of the own costs; see the module.
 
     Args:
         by_bank: ``(n,)``, log errors of what the bank says, of rows held out.
         by_costs: ``(n,)``, log errors of the own costs, of the same rows.
+        doubt: probability, before these errors are known, that it is not 0.
     """
     errors = np.outer(1 - SHARES, by_bank) + np.outer(SHARES, by_costs)
     tails = np.log1p(np.square(errors[:, None, :] / _SCALES[:, None]) / DEGREES).sum(axis=2)
     log_likelihood = -(DEGREES + 1) / 2 * tails - len(by_bank) * np.log(_SCALES)
     likely = np.exp(INDEPENDENT * (log_likelihood - log_likelihood.max())).mean(axis=1)
-    likely *= np.where(SHARES == 0, TRUST, (1 - TRUST) / (len(SHARES) - 1))
+    likely *= np.where(SHARES == 0, 1 - doubt, doubt / (len(SHARES) - 1))
     return float(SHARES @ likely / likely.sum())
 
 

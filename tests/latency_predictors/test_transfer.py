@@ -128,10 +128,17 @@ def test_own_costs_have_a_share_by_what_most_rows_say_rather_than_by_two_outlier
         rng = np.random.default_rng(seed)
         usual, better = rng.normal(0, 0.05, 20), rng.normal(0, 0.02, 20)
         # The bank is better on eighteen networks and far off on two; then four times worse on all.
-        by_two.append(transfer._own_share(usual + np.where(np.arange(20) < 2, 0.6, 0.0), 1.3 * usual))
-        by_all.append(transfer._own_share(4 * usual, better))
+        by_two.append(transfer._own_share(usual + np.where(np.arange(20) < 2, 0.6, 0.0), 1.3 * usual, 0.1))
+        by_all.append(transfer._own_share(4 * usual, better, 0.1))
     assert np.mean(by_two) < 0.6  # by mean absolute errors it is .94
     assert np.mean(by_all) > 0.9
+
+
+def test_rows_that_own_costs_meet_by_chance_count_for_little_where_the_bank_explains_the_device() -> None:
+    by_bank = np.array([0.023, -0.065, -0.018, 0.052, -0.03, 0.039, 0.135, 0.01, -0.009, 0.01])
+    by_costs = np.array([-0.007, 0.017, 0.0, 0.007, -0.007, 0.049, 0.061, -0.009, -0.003, 0.005])
+    assert transfer._own_share(by_bank, by_costs, 0.002) < 0.1
+    assert transfer._own_share(by_bank, by_costs, 0.15) > 0.4
 
 
 def test_a_predictor_of_an_earlier_version_predicts_from_the_bank_alone() -> None:
