@@ -117,6 +117,8 @@ class MeasuredCosts:
         costs: dict[Architecture, Cost | None] = {}
         reason = ""
         left = [one for one in networks if self.refused[one.key] < TRIES]
+        if not left:
+            return dict.fromkeys(networks)
         rows = measure_networks(
             [(one, self.spaces[one.space].layers(one)) for one in left], self.profile, preset=self.preset,
             seed=self.seed, store=MeasurementSet(self.data),
