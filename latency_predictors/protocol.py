@@ -22,6 +22,8 @@
 5. *Verdict.* Below 2 % accepted, to 5 % noisy, above refused. With fewer blocks than the preset's least it is at best
    noisy, below three refused, and so is a model that failed to run twice. Refused rows are kept, with the reason; it
    says so where the second half of the blocks is more than 5 % slower than the first: the device throttles.
+6. *Sittings*. What a disturbance made refused is measured again when the others are done, knowing what is usual
+   (`latency_predictors.session`).
 
 Why launches: the interval of one process covers the truth 19 to 34 % of the time, that of five or more launches 93 to
 95 % (measured on two cores). Looking after every block from the fifth on costs coverage on models that stop early: 92
@@ -58,6 +60,8 @@ CHANCE = 0.01
 """Probability of a slower second half on a device that does not throttle, above which nothing is said of it."""
 FAILURES = 2
 """Failed blocks after which a model is given up."""
+NOT_RUN = "it could not be run"
+"""How the reason begins then; every other reason is a disturbance."""
 
 
 @dataclass
@@ -205,7 +209,7 @@ class _Model:
 
     def _judge(self, found: Interval | None, blocks: int, preset: Preset, usual: UsualState) -> tuple[Verdict, str]:
         if len(self.failures) >= FAILURES:
-            return "refused", f"it could not be run: {self.failures[-1]}"
+            return "refused", f"{NOT_RUN}: {self.failures[-1]}"
         enough = blocks >= preset.min_blocks
         decided = verdict(found.half_width) if found and blocks >= MIN_BLOCKS else "refused"
         if decided == "accepted" and enough:

@@ -2,7 +2,8 @@
 
 Networks are measured in groups that share process launches. Rows are added to the measurement set after every launch
 in which networks get done, so that a killed session loses at most the blocks of the group it was at. What the protocol
-refused on a disturbed device is measured again in further sittings, as long as that helps.
+refused on a disturbed device is measured again in further sittings, as long as that helps. What is usual stays what the
+first sitting knows: else a device that throttles would be taken for a slow one in the second.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from latency_predictors.environment import Environment
 from latency_predictors.graphs.model_file import ModelJob, build_models
 from latency_predictors.measurement import DeviceProfile, Measurement, now
 from latency_predictors.preset import Preset, get_preset
-from latency_predictors.protocol import PROTOCOL_VERSION, Outcome, UsualState, measure_models
+from latency_predictors.protocol import NOT_RUN, PROTOCOL_VERSION, Outcome, UsualState, measure_models
 from latency_predictors.store import MeasurementSet
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InputError
@@ -42,7 +43,8 @@ LAUNCH_SECONDS = 20.0
 """That the launches of later groups should take: five of them spread a network's blocks over minutes, as clocks wander,
 and a session that is killed loses no more than that."""
 SITTINGS = 4
-"""Times that a session measures a network, at most, until it is usable."""
+"""Times that a session measures a network, at most, until it is usable; one that adds no usable row is the last,
+unless fewer than half are usable: then it is hardly the networks that are at fault."""
 CALIBRATION_IMAGES = 16
 """Random images that set the INT8 ranges of networks that are only measured."""
 
@@ -58,8 +60,7 @@ def measure_networks(
 ) -> list[Measurement]:
     """Measures networks with random weights and returns one row for each, in order.
 
-    Those that a disturbed device made the protocol refuse are measured again, at most `SITTINGS` times, until a sitting
-    adds no usable row; every row is kept in the store.
+    Those that a disturbed device made the protocol refuse are measured again (`SITTINGS`); the store keeps every row.
 
     Args:
         networks: architectures with their layers; a repeated one is measured once.
@@ -97,7 +98,7 @@ def measure_files(
     store: MeasurementSet | None = None,
     progress: MeasuringProgress = lambda done, total, text: None,
 ) -> list[Measurement]:
-    """Measures finished model files and returns one row for each, in order.
+    """Measures finished model files and returns one row for each, in order, as `measure_networks`.
 
     Args:
         files: of the format that the device runs and of the profile's precision.
@@ -147,6 +148,7 @@ class _Session:
     store: MeasurementSet | None
     progress: MeasuringProgress
     device: Device = field(init=False)
+    _told: int = field(init=False, default=0)  # steps done; refused networks come back, progress does not
 
     def __post_init__(self) -> None:
         self.device = get_device(self.profile.device)
@@ -162,7 +164,7 @@ class _Session:
     def _measure(self, subjects: Sequence[_Subject], build: _Build) -> list[Measurement]:
         environment = self.device.environment(threads=self.profile.threads)
         earlier = self._earlier(environment)
-        references = [row.reference_ms for row in earlier if row.reference_ms is not None]
+        usual = UsualState([row.reference_ms for row in earlier if row.reference_ms is not None])
         wanted = {subject.network_hash: subject for subject in subjects}
         rows = {row.network_hash: row for row in earlier if row.network_hash in wanted and self._same_way(row)}
         left = [subject for subject in wanted.values() if subject.network_hash not in rows]
@@ -171,13 +173,11 @@ class _Session:
         for sitting in range(SITTINGS):
             if sitting:
                 logger.warning("%d of %d networks refused; they are measured again", len(left), len(wanted))
-            found = self._sitting(left, len(wanted), build, UsualState(references), sitting)
+            found = self._sitting(left, len(wanted), build, usual, sitting)
             rows |= {row.network_hash: row for row in found}
-            helpful = [row.reference_ms for row in found if row.usable and row.reference_ms is not None]
-            references += helpful
-            # One without a single timing could not be run, which is no disturbance.
-            left = [wanted[row.network_hash] for row in found if not row.usable and row.quiet_share is not None]
-            if not left or (sitting and not helpful):
+            left = [wanted[row.network_hash] for row in found if not row.usable and not row.reason.startswith(NOT_RUN)]
+            in_vain = sitting > 0 and not any(row.usable for row in found)
+            if not left or (in_vain and 2 * sum(row.usable for row in rows.values()) >= len(rows)):
                 break
         self.progress(len(wanted) * self._steps, len(wanted) * self._steps, _summary(list(rows.values())))
         refused = [row for row in rows.values() if not row.usable]
@@ -203,7 +203,8 @@ class _Session:
             before = (wanted - len(left) - len(group)) * self._steps
 
             def report(done: int, text: str, before: int = before) -> None:
-                self.progress(before + done, wanted * self._steps, f"again: {text}" if sitting else text)
+                self._told = max(self._told, min(before + done, wanted * self._steps - 1))
+                self.progress(self._told, wanted * self._steps, f"again: {text}" if sitting else text)
 
             rng = np.random.default_rng([self.seed, sitting, number])
             found, seconds = self._measure_group(group, build, usual, rng, report)

@@ -116,8 +116,7 @@ class LatencyConfig(FileModel):
     """How many networks are measured to fit a device's predictors, and how carefully.
 
     Attributes:
-        count: of networks; to fit and cross-validate takes 13 different ones, and where a busy machine leaves fewer,
-            those refused are measured again.
+        count: of networks; to fit and cross-validate takes 13 different ones.
         preset: ``quick``, ``standard``, or ``energy``: as quick, and energy too, at 10 s a network in every launch.
     """
 

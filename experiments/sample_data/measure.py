@@ -81,13 +81,12 @@ def held_out(key: str) -> bool:
 
 
 def measure(networks: Sequence[Network], files: dict[DeviceProfile, Path], options: argparse.Namespace) -> None:
-    """Measures what is missing, profile by profile; what was refused is tried again in the next turn."""
-    for turn in range(1, options.turns + 1):
-        for profile, file in files.items():
-            rows = measure_networks(
-                networks, profile, preset=options.preset, seed=options.seed, store=MeasurementSet(file), progress=tell
-            )
-            print(f"turn {turn}: {profile.id}: {sum(row.usable for row in rows)} usable", flush=True)
+    """Measures what is missing, profile by profile."""
+    for profile, file in files.items():
+        rows = measure_networks(
+            networks, profile, preset=options.preset, seed=options.seed, store=MeasurementSet(file), progress=tell
+        )
+        print(f"{profile.id}: {sum(row.usable for row in rows)} usable", flush=True)
 
 
 def tell(done: int, total: int, text: str) -> None:
@@ -178,7 +177,6 @@ def main() -> None:
     parser.add_argument("--profiles", nargs="+", default=PROFILES, metavar="DEVICE:PRECISION")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--turns", type=int, default=2, help="passes; later ones for refused rows")
     parser.add_argument("--least", type=float, default=0.98, help="share of the networks that must be usable")
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()

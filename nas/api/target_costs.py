@@ -130,7 +130,6 @@ class MeasuredCosts:
                 costs[one] = Cost(value, row.standard_error if self.metric == "latency_ms" else 0.0)
             else:
                 reason = row.reason or f"it does not tell {self.metric}"
-                self.refused[one.key] = TRIES
                 self.failed += 1
         if self.failed >= LEAST_ROWS:
             raise DeviceError(
@@ -142,15 +141,18 @@ class MeasuredCosts:
 def _refusals(data: Path, profile: str) -> Counter[str]:
     """Returns how often each network was measured in vain, by key; none for a table that has no verdicts."""
     from latency_predictors.measurement import DeviceProfile
+    from latency_predictors.protocol import NOT_RUN
     from latency_predictors.table_file import read_table
 
     table = read_table(data) if data.exists() else None
     if table is None or not {"arch_id", "verdict", "precision", "threads"} <= set(table.column_names):
         return Counter()
-    own = [
-        (row["arch_id"], row["verdict"] == "refused")
-        for row in table.to_pylist()
-        if DeviceProfile(row["device"], row["precision"], row["threads"]).id == profile
-    ]
-    usable = {key for key, refused in own if not refused}
-    return Counter(key for key, refused in own if refused and key not in usable)
+    usable, tries = set(), Counter[str]()
+    for row in table.to_pylist():
+        if DeviceProfile(row["device"], row["precision"], row["threads"]).id != profile:
+            continue
+        if row["verdict"] != "refused":
+            usable.add(row["arch_id"])
+        else:
+            tries[row["arch_id"]] += TRIES if (row.get("reason") or "").startswith(NOT_RUN) else 1
+    return Counter({key: count for key, count in tries.items() if key not in usable})

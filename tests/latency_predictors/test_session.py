@@ -114,13 +114,13 @@ def test_a_refused_row_is_kept_and_measured_again(simulated: SimulatedDevice, tm
     assert measure_networks(_networks(1), PROFILE, store=store)[0].verdict == "refused"
     simulated.quiet = lambda *_: True
     assert measure_networks(_networks(1), PROFILE, store=store)[0].verdict == "accepted"
-    assert [row.verdict for row in store.read()] == ["refused", "refused", "accepted"]
+    assert [row.verdict for row in store.read()] == ["refused"] * session.SITTINGS + ["accepted"]
 
 
 def test_what_is_refused_is_measured_again_as_long_as_that_helps(simulated: SimulatedDevice, tmp_path: Path) -> None:
     store, networks = MeasurementSet(tmp_path / "cpu.parquet"), _networks(6)
     hashes = [row.network_hash for row in measure_networks(networks, PROFILE)]
-    refusals = dict(zip(hashes, [0, 0, 1, 2, 9, 9], strict=True))
+    refusals = dict(zip(hashes, [0, 1, 2, 3, 4, 9], strict=True))
     launches = PRESETS["quick"].max_launches
 
     def quiet(launch: int, path: Path) -> bool:
@@ -129,26 +129,41 @@ def test_what_is_refused_is_measured_again_as_long_as_that_helps(simulated: Simu
 
     simulated.launches.clear()
     simulated.quiet = quiet
-    told: list[str] = []
-    rows = measure_networks(networks, PROFILE, store=store, progress=lambda done, total, text: told.append(text))
+    steps: list[tuple[int, int, str]] = []
+    rows = measure_networks(networks, PROFILE, store=store, progress=lambda *step: steps.append(step))
     assert [row.verdict for row in rows] == ["accepted"] * 4 + ["refused"] * 2
-    assert Counter(row.network_hash for row in store.read()) == dict(zip(hashes, [1, 1, 2, 3, 4, 4], strict=True))
-    assert told[-1] == "4 accepted, 2 refused"
-    assert [text for text in told if text == "again: building model files"] == ["again: building model files"] * 3
+    assert Counter(row.network_hash for row in store.read()) == dict(zip(hashes, [1, 2, 3, 4, 4, 4], strict=True))
+    assert [done for done, _, _ in steps] == sorted(done for done, _, _ in steps)
+    assert [step for step in steps if step[0] == step[1]] == [(steps[-1][1], steps[-1][1], "4 accepted, 2 refused")]
+    assert [text for _, _, text in steps].count("again: building model files") == 3
+
+
+def test_a_device_that_throttles_in_its_first_sitting_is_not_taken_for_a_slow_one_in_the_next(
+    simulated: SimulatedDevice, tmp_path: Path
+) -> None:
+    simulated.slowness, simulated.clock_told = lambda launch: 1.0 if launch < 2 else 1.2, True
+    rows = measure_networks(_networks(3), PROFILE, store=MeasurementSet(tmp_path / "cpu.parquet"))
+    assert {row.verdict for row in rows} == {"refused"}
+    assert all("the core's clock was slower than usual" in row.reason for row in rows)
+    assert len(simulated.launches) > 2 * PRESETS["quick"].max_launches
 
 
 def test_sittings_that_do_not_help_end_and_what_cannot_be_run_has_only_one(
     simulated: SimulatedDevice, tmp_path: Path
 ) -> None:
-    store, networks = MeasurementSet(tmp_path / "cpu.parquet"), _networks(3)
-    (broken, *busy) = (tmp_path / f"{number}.onnx" for number in range(len(networks)))
-    for file in (broken, *busy):
+    store = MeasurementSet(tmp_path / "cpu.parquet")
+    files = (broken, busy, *quiet) = [tmp_path / f"{number}.onnx" for number in range(4)]
+    for file in files:
         file.write_bytes(file.name.encode())
     simulated.failures = {broken: "no kernel"}
-    simulated.quiet = lambda launch, path: path == REFERENCE
-    rows = measure_files([broken, *busy], PROFILE, store=store)
+    simulated.quiet = lambda launch, path: path != busy
+    rows = measure_files(files, PROFILE, store=store)
     assert rows[0].reason == "it could not be run: no kernel"
-    assert Counter(row.key for row in store.read()) == {broken.name: 1, busy[0].name: 2, busy[1].name: 2}
+    assert Counter(row.key for row in store.read()) == {broken.name: 1, busy.name: 2, **{one.name: 1 for one in quiet}}
+    simulated.quiet = lambda launch, path: path == REFERENCE
+    other = MeasurementSet(tmp_path / "other.parquet")
+    measure_files([busy], PROFILE, store=other)
+    assert len(other.read()) == session.SITTINGS, "as long as most are refused"
 
 
 def test_a_machine_slower_than_when_the_set_was_made_adds_only_refused_rows(

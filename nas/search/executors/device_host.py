@@ -26,8 +26,8 @@ JOB_NETWORKS = 16
 """Networks of one job: what a lost machine costs at most."""
 
 Network = tuple[Architecture, Sequence[LayerSpec]]
-_Measured = tuple[list[Measurement], list[Measurement]]
-"""A row for each network, and those that the store lacks, in the order of measuring."""
+_Measured = tuple[list[Measurement], list[Measurement], str]
+"""A row for each network, all new rows in the order of measuring, and why there are no more, where there are not."""
 _Ask = Callable[..., _Measured]
 
 
@@ -98,9 +98,7 @@ def _jobs(host: str, config: RayConfig, job: _Ask, tell: Callable[[str], None]) 
             return measured
 
         yield ask
-    except RayTaskError as error:
-        if isinstance(error.cause, HwnasError):
-            raise DeviceError(str(error.cause)) from None
+    except RayTaskError:  # a mistake in the job, not a lost machine
         raise
     except RayError as error:
         raise RunError(f"the machine with {resource} was lost ({error}): see that it is up and start again") from None
@@ -113,17 +111,20 @@ def _earlier(store: MeasurementSet, profile: DeviceProfile) -> list[Measurement]
 
 
 def _kept(measured: _Measured, store: MeasurementSet) -> list[Measurement]:
-    rows, new = measured
+    rows, new, failure = measured
     store.append(new)
+    if failure:
+        raise DeviceError(failure)
     return rows
 
 
 def _networks_there(
     networks: Sequence[Network], profile: DeviceProfile, preset: str, seed: int, earlier: Sequence[Measurement]
 ) -> _Measured:
-    with _set_of(earlier) as store:
-        rows = measure_networks(networks, profile, preset=preset, seed=seed, store=store)
-        return rows, store.read()[len(earlier) :]
+    def measure(store: MeasurementSet) -> list[Measurement]:
+        return measure_networks(networks, profile, preset=preset, seed=seed, store=store)
+
+    return _measured(measure, earlier)
 
 
 def _files_there(
@@ -134,19 +135,25 @@ def _files_there(
     seed: int,
     earlier: Sequence[Measurement],
 ) -> _Measured:
-    with _set_of(earlier) as store:
+    def measure(store: MeasurementSet) -> list[Measurement]:
         files = []
         for number, (name, content) in enumerate(contents):
             files.append(store.path.parent / str(number) / name)  # files of several networks have the same name
             files[-1].parent.mkdir()
             files[-1].write_bytes(content)
-        rows = measure_files(files, profile, architectures=architectures, preset=preset, seed=seed, store=store)
-        return rows, store.read()[len(earlier) :]
+        return measure_files(files, profile, architectures=architectures, preset=preset, seed=seed, store=store)
+
+    return _measured(measure, earlier)
 
 
-@contextmanager
-def _set_of(rows: Sequence[Measurement]) -> Iterator[MeasurementSet]:
+def _measured(measure: Callable[[MeasurementSet], list[Measurement]], earlier: Sequence[Measurement]) -> _Measured:
+    """Measures with a set of this machine's own; what was finished before a failure comes back, too."""
     with tempfile.TemporaryDirectory(prefix="hwnas-device-host-") as folder:
         store = MeasurementSet(Path(folder) / "measurements.parquet")
-        store.append(rows)
-        yield store
+        store.append(earlier)
+        rows, failure = [], ""
+        try:
+            rows = measure(store)
+        except HwnasError as error:
+            failure = str(error)
+        return rows, store.read()[len(earlier) :] if store.path.exists() else [], failure

@@ -84,7 +84,7 @@ def test_what_is_refused_again_and_again_is_given_up(tmp_path: Path, monkeypatch
     run = started(tmp_path, ("objectives=[accuracy,latency_ms@cpu]",))
     with pytest.raises(InputError, match="no row of 0 measured networks has latency_ms"):
         predictors_of(run, SPACE, lambda step: None)
-    assert len(MeasurementSet(run.measurements_path("cpu")).read()) == 2 * 18
+    assert len(MeasurementSet(run.measurements_path("cpu")).read()) == session.SITTINGS * 18
 
 
 @pytest.mark.slow

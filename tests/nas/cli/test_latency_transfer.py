@@ -10,6 +10,7 @@ import pytest
 from latency_predictors.architecture_cell import decode_architecture
 from latency_predictors.catalog import Catalog
 from latency_predictors.measurement import DeviceProfile
+from latency_predictors.session import SITTINGS
 from latency_predictors.store import MeasurementSet
 from nas.cli import run
 from tests.nas.cli.latency_examples import write_cells, write_own_space
@@ -118,10 +119,10 @@ def test_chosen_networks_are_measured_and_a_second_start_measures_none_again(tmp
     tries: dict[str, list[bool]] = {}
     for row in rows:
         tries.setdefault(row.key, []).append(row.usable)
-    assert all(tried in ([True], [False, True], [False, False]) for tried in tries.values())
+    assert all(len(tried) <= SITTINGS and not any(tried[:-1]) for tried in tries.values())
     if code == 1:
         assert "networks could not be measured on local/onnxruntime/fp32/1-thread, the last because" in err
-        assert list(tries.values()).count([False, False]) >= 10
+        assert sum(not any(tried) for tried in tries.values()) >= 10
         pytest.skip("this machine is too busy to measure on")
     assert code == 0
     found = json.loads(out)

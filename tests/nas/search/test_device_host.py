@@ -2,16 +2,22 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import nas.search.executors  # noqa: F401  (before ray, which reads its settings then)
+from latency_predictors import session
+from latency_predictors.devices.base import Block, BlockPlan, DeviceError
 from latency_predictors.measurement import DeviceProfile
+from latency_predictors.preset import PRESETS
 from latency_predictors.store import MeasurementSet
 from nas.api.latency import distinct_networks
 from nas.config import RayConfig
+from nas.search.executors import device_host
 from search_spaces.space import load_space
+from tests.latency_predictors.devices.simulated import SimulatedDevice
 from tests.nas.search.small import child, lines, wait_until
 from tests.nas.search.test_node_loss import TOKEN, cluster  # noqa: F401 (a fixture)
 
@@ -80,3 +86,22 @@ def test_measuring_waits_for_the_machine_with_the_device_and_runs_there(
     usable = [row.network_hash for row in rows if row.usable]
     assert len(usable) == len(set(usable)), "what is usable is not measured again"
     assert len({row.network_hash for row in rows}) == NETWORKS + 1
+
+
+def test_rows_finished_before_the_device_fails_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(SimulatedDevice):
+        def measure_block(self, models: Sequence[Path], *, threads: int, plan: BlockPlan) -> Block:
+            if len(self.launches) >= 2 * PRESETS["quick"].min_blocks:
+                raise DeviceError("the board is gone")
+            return super().measure_block(models, threads=threads, plan=plan)
+
+    monkeypatch.setattr(session, "get_device", lambda name: Failing(quiet=lambda launch, path: path.stem != busy))
+    networks, profile = distinct_networks(load_space("tiny"), NETWORKS, 0), DeviceProfile("local/onnxruntime")
+    busy = ""
+    rows, new, failure = device_host._networks_there(networks, profile, "quick", 0, [])
+    assert (rows, failure) == (new, "")
+    busy = rows[0].network_hash
+    others = {row.network_hash for row in rows[1:]}
+    rows, new, failure = device_host._networks_there(networks, profile, "quick", 0, [])
+    assert (rows, failure) == ([], "the board is gone")
+    assert {row.network_hash for row in new if row.usable} == others
