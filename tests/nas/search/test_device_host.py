@@ -15,7 +15,6 @@ from latency_predictors.preset import PRESETS
 from latency_predictors.store import MeasurementSet
 from nas.api.latency import distinct_networks
 from nas.config import RayConfig
-from nas.search.executors import device_host
 from search_spaces.space import load_space
 from tests.latency_predictors.devices.simulated import SimulatedDevice
 from tests.nas.search.small import child, lines, wait_until
@@ -89,6 +88,8 @@ def test_measuring_waits_for_the_machine_with_the_device_and_runs_there(
 
 
 def test_rows_finished_before_the_device_fails_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas.search.executors import device_host  # not above: with ray, which children import when its token is set
+
     class Failing(SimulatedDevice):
         def measure_block(self, models: Sequence[Path], *, threads: int, plan: BlockPlan) -> Block:
             if len(self.launches) >= 2 * PRESETS["quick"].min_blocks:
